@@ -1,0 +1,1 @@
+"""One model behind one socket: the program in our .eim, how it is packed, how it is driven."""

@@ -1,0 +1,1 @@
+"""Model versions: manifest, signature, parts, and the shelf that holds them."""

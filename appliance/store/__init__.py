@@ -1,0 +1,1 @@
+"""Frames and their labels: SQLite and JPEG files."""

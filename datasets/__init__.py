@@ -1,0 +1,1 @@
+"""Folders of labelled pictures: reading, comparing, and making sample ones."""

@@ -1,0 +1,1 @@
+"""The site's server: the fleet's keys, its nights, its models."""
