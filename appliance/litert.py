@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from appliance.errors import ConfigError
+
+
+class Signature(Protocol):
+    """One named function of a model, as ``Interpreter.get_signature_runner`` gives it."""
+
+    def __call__(self, **inputs: npt.NDArray[np.float32] | np.float32) -> dict[str, npt.NDArray[np.float32]]:
+        """Run it: float32 arrays in by name, out by name."""
+
+    def get_input_details(self) -> dict[str, Any]:
+        """Shape and dtype of every input, by name."""
+
 
 RUNTIMES = ("ai_edge_litert.interpreter", "tflite_runtime.interpreter")
 

@@ -41,9 +41,7 @@ class InputSpec:
 
     def __post_init__(self) -> None:
         if self.resize_mode not in RESIZE_MODES:
-            raise ConfigError(
-                f"Unknown resize mode {self.resize_mode!r}", do=f"Use one of: {', '.join(RESIZE_MODES)}"
-            )
+            raise ConfigError(f"Unknown resize mode {self.resize_mode!r}", do=f"Use one of: {', '.join(RESIZE_MODES)}")
 
 
 def prepare(pixels: Pixels, spec: InputSpec) -> Pixels:
@@ -69,9 +67,7 @@ def prepare(pixels: Pixels, spec: InputSpec) -> Pixels:
     scale = min(spec.width / width, spec.height / height)
     inner = (max(1, int(width * scale)), max(1, int(height * scale)))
     canvas = Image.new("RGB", size)
-    canvas.paste(
-        image.resize(inner, Image.Resampling.BOX), ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2)
-    )
+    canvas.paste(image.resize(inner, Image.Resampling.BOX), ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
     return np.asarray(canvas)
 
 

@@ -105,8 +105,7 @@ class Manifest:
             "hidden_units": self.hidden_units,
             "feature_count": self.feature_count,
             "parts": {
-                role: {"sha256": part.sha256, "size_bytes": part.size_bytes}
-                for role, part in self.parts.items()
+                role: {"sha256": part.sha256, "size_bytes": part.size_bytes} for role, part in self.parts.items()
             },
             "metrics": dict(self.metrics),
             "night": self.night,

@@ -15,9 +15,7 @@ from appliance.files import write_atomically
 def new_signing_key(path: Path) -> Ed25519PublicKey:
     """Make a fleet's signing key, readable by its owner only; return the half that cameras get."""
     key = Ed25519PrivateKey.generate()
-    pem = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     write_atomically(path, pem, mode=0o600)
     return key.public_key()
 

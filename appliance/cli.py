@@ -1,0 +1,161 @@
+"""The ``sitecam`` command: what people do on a camera."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from appliance import __version__, doctor
+from appliance.config import DEFAULT_PATH, Settings, load
+from appliance.errors import SitecamError
+from appliance.fleet import enrol, load_fleet, make_node_key
+from appliance.models.shelf import Shelf
+from appliance.models.verdict import read_verdict
+from appliance.paths import CameraPaths
+from appliance.store.frames import FrameStore
+from appliance.store.importing import import_folders
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 for success, 1 where it failed, 2 for a wrong option or setting; ``doctor`` gives 1 for a fault.
+    """
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        settings = load(options.config)
+        code: int = options.run(settings, options)
+    except SitecamError as error:
+        print(f"sitecam: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"sitecam: {error}. The disk or the network refused; nothing stored was lost.", file=sys.stderr)
+        return 1
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sitecam", description="A camera that sees who wears a hardhat.")
+    parser.add_argument("--version", action="version", version=f"sitecam {__version__}")
+    parser.add_argument("--config", type=Path, default=DEFAULT_PATH, help=f"default: {DEFAULT_PATH}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    camera = commands.add_parser("camera", help="run the live loop and its page until stopped")
+    camera.set_defaults(run=_camera)
+
+    key = commands.add_parser("key", help="make this camera's key; print the file that the server needs")
+    key.set_defaults(run=_key)
+
+    enrolment = commands.add_parser("enrol", help="join a fleet with the bundle that its server made")
+    enrolment.add_argument("bundle", type=Path)
+    enrolment.set_defaults(run=_enrol)
+
+    imports = commands.add_parser("import", help="bring folders of labelled pictures into the store")
+    imports.add_argument("folder", type=Path)
+    imports.add_argument(
+        "--label-from", choices=["folders"], required=True, help="a picture's label is its folder's name"
+    )
+    imports.add_argument("--by", default="import", help="who labelled them (default: import)")
+    imports.add_argument("--json", action="store_true", help="print the report as JSON")
+    imports.set_defaults(run=_import)
+
+    models = commands.add_parser("models", help="list the model versions on this camera")
+    models.add_argument("--json", action="store_true")
+    models.set_defaults(run=_models)
+
+    check = commands.add_parser("doctor", help="look for faults, and say what to do")
+    check.add_argument("--json", action="store_true")
+    check.set_defaults(run=_doctor)
+    return parser
+
+
+def _camera(settings: Settings, _: argparse.Namespace) -> int:
+    from appliance.process import CameraProcess
+
+    process = CameraProcess(settings)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    process.start()
+    print(f"{settings.camera.name}: {process.page.url}", flush=True)
+    while not ended.wait(1):
+        if not process.page.alive:
+            print("sitecam: the page's server ended; stopping, so that systemd starts it afresh", file=sys.stderr)
+            process.stop()
+            return 1
+    process.stop()
+    return 0
+
+
+def _key(settings: Settings, _: argparse.Namespace) -> int:
+    print(make_node_key(CameraPaths(settings.state_dir)))
+    return 0
+
+
+def _enrol(settings: Settings, options: argparse.Namespace) -> int:
+    paths = CameraPaths(settings.state_dir)
+    make_node_key(paths)
+    version = enrol(paths, options.bundle)
+    print(f"This camera belongs to {load_fleet(paths.fleet).name} and runs version {version}.")
+    return 0
+
+
+def _import(settings: Settings, options: argparse.Namespace) -> int:
+    paths = CameraPaths(settings.state_dir)
+    shelf = _shelf(settings)
+    labels = shelf.manifest(shelf.current or 0).labels
+    with FrameStore(paths.store) as store:
+        report = import_folders(store, options.folder, labels=labels, by=options.by)
+    print(report.json() if options.json else report.text())
+    return 0
+
+
+def _models(settings: Settings, options: argparse.Namespace) -> int:
+    shelf = _shelf(settings)
+    rows = []
+    for version in shelf.versions():
+        manifest, verdict = shelf.manifest(version), read_verdict(shelf.root, version)
+        rows.append(
+            {
+                "version": version,
+                "runs": version == shelf.current,
+                "created_utc": manifest.created_utc.isoformat(),
+                "night": manifest.night,
+                "metrics": dict(manifest.metrics),
+                "verdict": verdict.reason if verdict else None,
+            }
+        )
+    if options.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    for row in rows:
+        mark = "*" if row["runs"] else " "
+        print(f"{mark} {row['version']:>4}  {row['created_utc']}  {row['verdict'] or ''}")
+    return 0
+
+
+def _doctor(settings: Settings, options: argparse.Namespace) -> int:
+    findings = doctor.examine(settings)
+    if options.json:
+        print(doctor.as_json(findings))
+    else:
+        for finding in findings:
+            print(finding.line())
+    return int(any(finding.state == "fault" for finding in findings))
+
+
+def _shelf(settings: Settings) -> Shelf:
+    paths = CameraPaths(settings.state_dir)
+    return Shelf(paths.models, load_fleet(paths.fleet).signing_key)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

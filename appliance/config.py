@@ -1,0 +1,144 @@
+"""A camera's settings: sitecam.toml, resolved once into frozen dataclasses."""
+
+from __future__ import annotations
+
+import zoneinfo
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from appliance.errors import ConfigError
+from appliance.settings_file import load_settings
+
+DEFAULT_PATH = Path("/etc/sitecam/sitecam.toml")
+
+
+@dataclass(frozen=True)
+class CameraSettings:
+    """Where frames come from.
+
+    Attributes:
+        name: What people call this camera.
+        source: ``picamera2`` for the Pi's camera, ``folder`` to replay pictures or a video.
+        path: The folder or video file, for ``folder``.
+        rate_fps: Frames per second.
+        width: Of the picture for people and store, pixels (picamera2 only).
+        height: Likewise.
+        capture_timeout_s: A capture that takes longer is a fault; the camera is opened again.
+    """
+
+    name: str
+    source: Literal["picamera2", "folder"] = "picamera2"
+    path: Path = Path()
+    rate_fps: float = 10.0
+    width: int = 1280
+    height: int = 960
+    capture_timeout_s: float = 5.0
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """How the model runs.
+
+    Attributes:
+        threads: CPU threads for one inference.
+        sure_above: A label is said only where its score is above this, 0 to 1.
+        start_deadline_s: A new ``.eim`` that hasn't said hello by then has failed.
+        reply_deadline_s: Likewise for one answer.
+        soak_decisions: So many decisions must succeed before a new version counts as accepted.
+    """
+
+    threads: int = 1
+    sure_above: float = 0.6
+    start_deadline_s: float = 60.0
+    reply_deadline_s: float = 5.0
+    soak_decisions: int = 20
+
+
+@dataclass(frozen=True)
+class PageSettings:
+    """Where the page is.
+
+    Attributes:
+        host: Loopback only, until there is a login.
+        port: TCP; 4912 is the port that Edge Impulse's users know.
+        time_zone: For times on screens, an IANA name.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 4912
+    time_zone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class NightSettings:
+    """The night shift.
+
+    Attributes:
+        min_frames: With fewer labelled frames than this the camera tells the server so, and does not train.
+        swap_deadline_s: How long a night waits for the camera's verdict on a new version.
+        threads: CPU threads for the backbone at night.
+        runtime_port: Loopback port between SuperNode and its executor; 0 picks a free one.
+    """
+
+    min_frames: int = 10
+    swap_deadline_s: float = 120.0
+    threads: int = 1
+    runtime_port: int = 0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything in sitecam.toml.
+
+    Attributes:
+        state_dir: Frames, models, keys.
+        camera: ``[camera]``
+        model: ``[model]``
+        page: ``[page]``
+        night: ``[night]``
+    """
+
+    state_dir: Path
+    camera: CameraSettings
+    model: ModelSettings
+    page: PageSettings
+    night: NightSettings
+
+
+def load(path: Path = DEFAULT_PATH) -> Settings:
+    """Read a camera's settings.
+
+    Raises:
+        ConfigError: See :func:`appliance.settings_file.load_settings`; also values out of their range.
+    """
+    settings = load_settings(path, Settings)
+    ranges = {
+        "camera.rate_fps": 0 < settings.camera.rate_fps <= 120,
+        "camera.width": 64 <= settings.camera.width <= 8192,
+        "camera.height": 64 <= settings.camera.height <= 8192,
+        "camera.capture_timeout_s": settings.camera.capture_timeout_s > 0,
+        "model.threads": 1 <= settings.model.threads <= 64,
+        "model.sure_above": 0 <= settings.model.sure_above < 1,
+        "model.start_deadline_s": settings.model.start_deadline_s > 0,
+        "model.reply_deadline_s": settings.model.reply_deadline_s > 0,
+        "model.soak_decisions": settings.model.soak_decisions >= 1,
+        "page.port": 1 <= settings.page.port <= 65535,
+        "night.min_frames": settings.night.min_frames >= 1,
+        "night.swap_deadline_s": settings.night.swap_deadline_s > 0,
+        "night.threads": 1 <= settings.night.threads <= 64,
+        "night.runtime_port": 0 <= settings.night.runtime_port <= 65535,
+    }
+    for key, good in ranges.items():
+        if not good:
+            raise ConfigError(f"{path}: {key} is out of its range", do="Correct it; the README lists the ranges")
+    if not settings.camera.name.strip():
+        raise ConfigError(f"{path}: camera.name is empty", do="Name the camera as people call it")
+    try:
+        zoneinfo.ZoneInfo(settings.page.time_zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
+        raise ConfigError(
+            f"{path}: page.time_zone {settings.page.time_zone!r} is unknown",
+            do='Write it like "Europe/Berlin"',
+        ) from error
+    return settings

@@ -1,0 +1,431 @@
+"""The program inside our .eim: answers Edge Impulse's Linux runner protocol with a backbone and a head.
+
+appliance/eim/pack.py puts it into a zip file together with both parts. It imports little, because a swap runs
+two of these beside the live loop: no Pillow, no OpenCV, no cryptography. Error texts are Edge Impulse's own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import mmap
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from appliance import litert
+from appliance.eim.features import unpack
+from appliance.errors import ImpulseGarbledError, PartError, SitecamError
+from appliance.models.head import Head
+
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where Linux keeps POSIX shared memory; a client opens it by name
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024  # as Edge Impulse's own runner has it
+_CHUNK_BYTES = 256 * 1024
+_WHITE = 0xFFFFFF
+_NOT_PIXELS = f"Failed to parse classify array, should contain pixels, 0 to {_WHITE}"
+_PR_SET_PDEATHSIG = 1
+_USAGE = "Requires one parameter (either: '--print-info', 'stdin' or the name of a socket)"
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What ``hello`` says of the model: ``impulse.json``, made when the .eim is packed.
+
+    Attributes:
+        fleet: The fleet's name.
+        version: The model's version.
+        labels: In the order of the head's outputs.
+        width: Pixels of the model's input.
+        height: Pixels of the model's input.
+        resize_mode: In Edge Impulse's words.
+        threads: CPU threads for one inference.
+    """
+
+    fleet: str
+    version: int
+    labels: list[str]
+    width: int
+    height: int
+    resize_mode: str
+    threads: int
+
+
+class Leftovers:
+    """Names in the file system that must not outlive this process, whichever way it ends."""
+
+    def __init__(self) -> None:
+        self._paths: set[Path] = set()
+
+    def add(self, path: Path) -> Path:
+        """Note a name, before the file is made: a signal may come in between."""
+        self._paths.add(path)
+        return path
+
+    def remove(self, path: Path) -> None:
+        """Delete one of them now."""
+        path.unlink(missing_ok=True)
+        self._paths.discard(path)
+
+    def sweep(self) -> None:
+        """Delete all of them."""
+        for path in list(self._paths):
+            self.remove(path)
+
+
+class Message(NamedTuple):
+    """One message from a client: its body (None: not JSON), and what receiving and parsing it took."""
+
+    body: dict[str, Any] | None
+    stdin_ms: float
+    json_ms: float
+
+
+class Messages:
+    """Cuts a stream of bytes into JSON objects, which clients send with or without anything in between."""
+
+    def __init__(self) -> None:
+        self._waiting = bytearray()
+        self._decoder = json.JSONDecoder()
+        self._since = 0.0
+
+    def feed(self, chunk: bytes) -> list[Message]:
+        """Take the next bytes and return the messages that are whole now.
+
+        Raises:
+            ImpulseGarbledError: MAX_MESSAGE_BYTES without a whole message.
+        """
+        if not self._waiting:
+            self._since = time.perf_counter()
+        self._waiting += chunk
+        if len(self._waiting) > MAX_MESSAGE_BYTES:
+            raise ImpulseGarbledError(f"More than {MAX_MESSAGE_BYTES} bytes came without a whole message")
+        if b"}" not in chunk:
+            return []  # nothing can have become whole: 250 kB in small pieces are not parsed once a piece
+        end = self._waiting.rfind(b"}") + 1
+        text = self._waiting[:end].decode("utf-8", "surrogateescape")
+        messages: list[Message] = []
+        position = 0
+        while (start := text.find("{", position)) >= 0:
+            begun = time.perf_counter()
+            try:
+                body, position = self._decoder.raw_decode(text, start)
+            except (json.JSONDecodeError, RecursionError):
+                if text.count("{", start) > text.count("}", start):
+                    break  # its end has not come yet
+                body, position = None, len(text)
+            now = time.perf_counter()
+            messages.append(Message(body, (begun - self._since) * 1000, (now - begun) * 1000))
+            self._since = now
+        rest = text[start:].encode("utf-8", "surrogateescape") if start >= 0 else b""
+        self._waiting = bytearray(rest + self._waiting[end:])
+        return messages
+
+
+class Model:
+    """Backbone and head, from packed pixels to scores."""
+
+    def __init__(self, facts: Facts, backbone: bytes, head: Head) -> None:
+        """Load the backbone.
+
+        Raises:
+            ConfigError: No LiteRT runtime is installed.
+            PartError: The backbone doesn't load, or backbone, head and facts don't fit together.
+        """
+        try:
+            self._interpreter = litert.load(backbone, threads=facts.threads)
+        except ValueError as error:
+            raise PartError(f"The backbone can't be loaded ({error})", do="Fetch it again") from error
+        [source], [sink] = self._interpreter.get_input_details(), self._interpreter.get_output_details()
+        found = [(part["dtype"], tuple(part["shape"])) for part in (source, sink)]
+        wanted = [
+            (np.float32, (1, facts.height, facts.width, 3)),
+            (np.float32, (1, head.feature_count)),
+        ]
+        if found != wanted or head.label_count != len(facts.labels):
+            raise PartError(
+                f"Backbone {found}, head ({head.feature_count} to {head.label_count}) and manifest "
+                f"({facts.width} x {facts.height}, {len(facts.labels)} labels) don't fit together",
+                means="This version can't be used",
+            )
+        self._head = head
+        self._input = self._interpreter.tensor(source["index"])
+        self._output = self._interpreter.tensor(sink["index"])
+
+    def scores(self, features: Array) -> tuple[list[float], float, float]:
+        """Classify one packed picture.
+
+        Args:
+            features: float32 [height * width], whole numbers from 0 to 0xFFFFFF.
+
+        Returns:
+            Scores in the order of the labels; milliseconds of unpacking; milliseconds of the model.
+
+        Raises:
+            RuntimeError: The interpreter failed.
+        """
+        begun = time.perf_counter()
+        # No name for the view: the interpreter refuses to run while anything refers to its tensors.
+        unpack(features, self._input()[0])
+        unpacked = time.perf_counter()
+        self._interpreter.invoke()
+        scores: list[float] = self._head.scores(self._output())[0].tolist()
+        return scores, (unpacked - begun) * 1000, (time.perf_counter() - unpacked) * 1000
+
+
+class Refusal(Exception):  # noqa: N818  an answer to the client, not a fault of ours
+    """A request that gets ``success: false``."""
+
+
+class Impulse:
+    """Answers requests, one at a time, for one client."""
+
+    def __init__(self, facts: Facts, model: Model, leftovers: Leftovers) -> None:
+        self._facts = facts
+        self._model = model
+        self._leftovers = leftovers
+        self._pixels = facts.width * facts.height
+        self._greeted = False
+        self._shared: Array | None = None
+
+    def answer(self, message: Message) -> dict[str, Any]:
+        """The reply to one message."""
+        begun = time.perf_counter()
+        body = message.body
+        if body is None:
+            return {"success": False, "error": "Failed to parse message, it is not JSON"}
+        if type(body.get("id")) is not int:  # exact: true is not an id
+            return {"success": False, "error": "Missing 'id' field in message"}
+        try:
+            reply = self._reply(body)
+        except Refusal as refusal:
+            return {"id": body["id"], "success": False, "error": str(refusal)}
+        if "timing" in reply:
+            spent_ms = (time.perf_counter() - begun) * 1000
+            others = {"json": message.json_ms, "stdin": message.stdin_ms, "msg_handler": spent_ms}
+            reply["timing"] = {name: round(value) for name, value in (reply["timing"] | others).items()}
+        return {"id": body["id"], "success": True} | reply
+
+    def _reply(self, body: dict[str, Any]) -> dict[str, Any]:
+        if type(body.get("hello")) is int:
+            return self._hello(body["hello"])
+        if not self._greeted:
+            raise Refusal("Invalid message, should initialize first")
+        if isinstance(body.get("classify"), list):
+            return self._classify(self._numbers(body["classify"]))
+        if isinstance(body.get("classify_shm"), dict):
+            return self._classify(self._shared_numbers(body["classify_shm"]))
+        if isinstance(body.get("set_threshold"), dict):
+            if type(body["set_threshold"].get("id")) is not int:
+                raise Refusal("set_threshold should have a numeric field 'id'")
+            return {}  # accepted, as the protocol asks; no block here has a threshold to change
+        raise Refusal("Failed to handle message")
+
+    def _hello(self, protocol: int) -> dict[str, Any]:
+        if self._greeted:
+            raise Refusal("Invalid message 'hello', already initialized")
+        if protocol != 1:
+            raise Refusal("Invalid value for 'hello', only 1 supported")
+        facts = self._facts
+        reply = {
+            "project": {
+                "id": 1,
+                "owner": facts.fleet,
+                "name": facts.fleet,
+                "deploy_version": facts.version,
+                "impulse_id": 1,
+                "impulse_name": "sitecam head",
+            },
+            "model_parameters": {
+                "axis_count": 1,
+                "frequency": 0,
+                "has_anomaly": 0,
+                "has_object_tracking": False,
+                "has_performance_calibration": False,
+                "image_channel_count": 3,
+                "image_input_frames": 1,
+                "image_input_height": facts.height,
+                "image_input_width": facts.width,
+                "image_resize_mode": facts.resize_mode,
+                "inferencing_engine": 4,  # full TensorFlow Lite
+                "input_features_count": self._pixels,
+                "interval_ms": 1,
+                "label_count": len(facts.labels),
+                "labels": facts.labels,
+                "model_type": "classification",
+                "sensor": 3,  # a camera
+                "slice_size": self._pixels // 4,
+                "thresholds": [],
+                "use_continuous_mode": False,
+            },
+            "inferencing_engine": {"engine_type": 4, "properties": []},
+        }
+        self._greeted = True
+        return reply | self._share()
+
+    def _share(self) -> dict[str, Any]:
+        """Offer shared memory for the pixels; where there is none, clients send JSON instead.
+
+        Made by hand, because multiprocessing.shared_memory would start a process to watch over it.
+        """
+        size_bytes = self._pixels * np.dtype(np.float32).itemsize
+        path = self._leftovers.add(SHARED_MEMORY / f"sitecam-{os.urandom(6).hex()}")
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, size_bytes)  # a full /dev/shm says so now, not by SIGBUS later
+                memory = mmap.mmap(descriptor, size_bytes)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            self._leftovers.remove(path)
+            return {"features_shm_error": f"Shared memory can't be had ({error.strerror})"}
+        self._shared = np.frombuffer(memory, np.float32)
+        return {
+            "features_shm": {
+                "name": f"/{path.name}",
+                "size_bytes": size_bytes,
+                "type": "float32",
+                "elements": self._pixels,
+            }
+        }
+
+    def _numbers(self, values: list[Any]) -> Array:
+        if not set(map(type, values)) <= {int, float}:
+            raise Refusal("Failed to parse classify array, should contain all numbers")
+        if len(values) != self._pixels:
+            raise Refusal(f"Invalid number of features in 'classify', expected {self._pixels} but got {len(values)}")
+        if not (min(values) >= 0 and max(values) <= _WHITE):
+            raise Refusal(_NOT_PIXELS)
+        return np.asarray(values, np.float32)
+
+    def _shared_numbers(self, request: dict[str, Any]) -> Array:
+        elements = request.get("elements")
+        if self._shared is None:
+            raise Refusal("Cannot use 'classify_data_shm', cannot find shm input tensor with ix=0")
+        if type(elements) is not int:
+            raise Refusal("Missing 'elements' in 'classify_data_shm'")
+        if elements != self._pixels:
+            raise Refusal(
+                f"Invalid value for 'classify_data_shm.elements', expected {self._pixels}, but got {elements}"
+            )
+        return self._shared
+
+    def _classify(self, features: Array) -> dict[str, Any]:
+        if not (features.min() >= 0 and features.max() <= _WHITE):  # not a number compares false
+            raise Refusal(_NOT_PIXELS)
+        try:
+            scores, dsp_ms, classification_ms = self._model.scores(features)
+        except RuntimeError as error:
+            raise Refusal(f"Classifying failed, {error}") from error
+        if not np.isfinite(scores).all():
+            raise Refusal("Classifying failed, a score is not a number")
+        return {
+            "result": {"classification": dict(zip(self._facts.labels, scores, strict=True))},
+            "timing": {"dsp": dsp_ms, "classification": classification_ms, "anomaly": 0},
+        }
+
+
+def serve(impulse: Impulse, receive: Callable[[], bytes], send: Callable[[bytes], object], end: bytes) -> None:
+    """Answer one client until it closes; every reply is JSON followed by ``end``.
+
+    Raises:
+        ImpulseGarbledError: Far too much came without a whole message.
+    """
+    messages = Messages()
+    try:
+        while chunk := receive():
+            for message in messages.feed(chunk):
+                send(json.dumps(impulse.answer(message), allow_nan=False).encode() + end)
+    except (BrokenPipeError, ConnectionResetError):
+        return  # the client went while it was being answered: an end like any other
+
+
+def serve_socket(impulse: Impulse, path: Path, leftovers: Leftovers) -> None:
+    """Make a Unix socket, answer the one client that comes, and return when it has gone.
+
+    Raises:
+        OSError: The socket can't be made there.
+        ImpulseGarbledError: See :func:`serve`.
+    """
+    # Clients connect as soon as the name is there: it must not appear before the socket listens.
+    hidden = leftovers.add(path.with_name(f".{os.urandom(3).hex()}"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(hidden))
+        listener.listen(1)
+        hidden.replace(leftovers.add(path))
+        connection, _ = listener.accept()
+    leftovers.remove(path)  # one client only: nobody else need find it
+    with connection:
+        serve(impulse, lambda: connection.recv(_CHUNK_BYTES), connection.sendall, b"\n\0")
+
+
+def end_cleanly(leftovers: Leftovers) -> None:
+    """Make the signals that end a program, and the death of the parent, take the leftovers along."""
+
+    def end(number: int, _frame: object) -> None:
+        leftovers.sweep()
+        os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    parent = os.getppid()
+
+    def end_if_orphaned(number: int, frame: object) -> None:
+        # Linux sends this when the *thread* that started us ends, which is no reason to go.
+        if os.getppid() != parent:
+            end(number, frame)
+
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        signal.signal(signal.SIGUSR1, end_if_orphaned)
+        prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
+
+
+def main(arguments: list[str], read: Callable[[str], bytes]) -> int:
+    """Run the program.
+
+    Args:
+        arguments: ``--print-info``, ``stdin`` or the path of the socket to make.
+        read: Gives the content of ``impulse.json``, ``backbone.tflite`` or ``head.npz``.
+
+    Returns:
+        The exit code.
+    """
+    if not arguments:
+        print(_USAGE)
+        return 1
+    leftovers = Leftovers()
+    end_cleanly(leftovers)
+    try:
+        facts = Facts(**json.loads(read("impulse.json")))
+        model = Model(facts, read("backbone.tflite"), Head.from_bytes(read("head.npz")))
+        impulse = Impulse(facts, model, leftovers)
+        if arguments[0] == "--print-info":
+            print("Sitecam impulse, protocol 1 of Edge Impulse's Linux runner")
+            print(json.dumps(impulse.answer(Message({"hello": 1, "id": 1}, 0, 0)), indent=4))
+        elif arguments[0] == "stdin":
+            serve(impulse, lambda: os.read(0, _CHUNK_BYTES), _write_out, b"\n")
+        else:
+            serve_socket(impulse, Path(arguments[0]), leftovers)
+    except (SitecamError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        leftovers.sweep()
+    return 0
+
+
+def _write_out(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

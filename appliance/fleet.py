@@ -1,0 +1,172 @@
+"""What a camera knows of its fleet: name, server, certificate authority and signing key.
+
+Enrolment brings these in one file, the *bundle*, which holds nothing secret: the camera's own private key is made
+on the camera and never leaves it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from appliance.errors import CertificateError, ModelError
+from appliance.files import write_atomically
+from appliance.models.shelf import Shelf
+from appliance.models.signing import load_public_key
+from appliance.paths import CameraPaths
+
+_FILES = ("fleet.json", "ca.pem", "signing.pem", "manifest.json", "manifest.sig")
+_MAX_BUNDLE_BYTES = 200 * 2**20
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """A camera's fleet.
+
+    Attributes:
+        name: As its people call it.
+        address: Host and port of the server's Fleet API.
+        signing_key: Models must be signed by it.
+    """
+
+    name: str
+    address: tuple[str, int]
+    signing_key: Ed25519PublicKey
+
+
+def load_fleet(folder: Path) -> Fleet:
+    """Read what enrolment brought.
+
+    Raises:
+        CertificateError: The camera isn't enrolled, or a file is damaged.
+    """
+    try:
+        body = json.loads((folder / "fleet.json").read_bytes())
+        x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
+        key = load_public_key((folder / "signing.pem").read_bytes())
+        return Fleet(str(body["name"]), (str(body["host"]), int(body["port"])), key)
+    except FileNotFoundError as error:
+        raise CertificateError(
+            f"This camera isn't enrolled: {error.filename} is missing",
+            means="It has no fleet to train with and no model to run",
+            do="Run sitecam enrol with the bundle that sitecam-server enrol made",
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
+        raise CertificateError(
+            f"The fleet's files in {folder} can't be read ({error})", do="Enrol this camera again"
+        ) from error
+
+
+def make_node_key(paths: CameraPaths) -> Path:
+    """Make this camera's key pair where it has none; return the public half's path.
+
+    NIST P-384, as Flower's node authentication wants it; the public half in OpenSSH's form.
+    """
+    if not paths.node_key.exists():
+        paths.node_key.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        key = ec.generate_private_key(ec.SECP384R1())
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        )
+        public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        write_atomically(paths.node_public_key, public + b"\n")
+        write_atomically(paths.node_key, private, mode=0o600)
+    return paths.node_public_key
+
+
+def write_bundle(
+    path: Path,
+    *,
+    name: str,
+    host: str,
+    port: int,
+    certificate_authority: bytes,
+    signing_key: bytes,
+    manifest: bytes,
+    signature: bytes,
+    parts: Mapping[str, bytes],
+) -> None:
+    """Write what a new camera of this fleet needs.
+
+    Args:
+        path: The bundle, a zip file.
+        name: The fleet's.
+        host: Of the server, as cameras reach it.
+        port: Likewise.
+        certificate_authority: PEM.
+        signing_key: The public half, PEM.
+        manifest: Of the model to start with, as signed.
+        signature: Over it.
+        parts: Its parts' content by SHA-256.
+    """
+    buffer = io.BytesIO()
+    fleet = json.dumps({"name": name, "host": host, "port": port}, sort_keys=True).encode()
+    contents = (fleet, certificate_authority, signing_key, manifest, signature)
+    with zipfile.ZipFile(buffer, "w") as bundle:
+        for file, data in zip(_FILES, contents, strict=True):
+            bundle.writestr(zipfile.ZipInfo(file), data)
+        for digest, data in sorted(parts.items()):
+            bundle.writestr(zipfile.ZipInfo(f"parts/{digest}"), data)
+    write_atomically(path, buffer.getvalue())
+
+
+def enrol(paths: CameraPaths, bundle: Path) -> int:
+    """Make this camera a member of the fleet that wrote the bundle, and put its first model on the shelf.
+
+    Returns:
+        The version that runs from now on.
+
+    Raises:
+        CertificateError: The bundle can't be read, or the camera belongs to another fleet already.
+        ModelError: Its model is damaged or not newer than what this camera has had.
+    """
+    files = _read_bundle(bundle)
+    paths.fleet.mkdir(parents=True, exist_ok=True)
+    known = paths.fleet / "signing.pem"
+    if known.exists() and known.read_bytes() != files["signing.pem"]:
+        raise CertificateError(
+            "This camera belongs to another fleet already",
+            means="Nothing was changed",
+            do=f"If it should move, remove {paths.fleet} and {paths.models} first",
+        )
+    key = load_public_key(files["signing.pem"])
+    shelf = Shelf(paths.models, key)
+    parts = {name.removeprefix("parts/"): data for name, data in files.items() if name.startswith("parts/")}
+    if not shelf.versions():
+        version = shelf.accept(files["manifest.json"], files["manifest.sig"], parts).version
+        shelf.activate(version)
+    for name in ("ca.pem", "signing.pem", "fleet.json"):  # fleet.json last: it is what says "enrolled"
+        write_atomically(paths.fleet / name, files[name])
+    load_fleet(paths.fleet)
+    current = shelf.current
+    if current is None:
+        raise CertificateError("No model is active after enrolment", do="Enrol this camera again")
+    return current
+
+
+def _read_bundle(bundle: Path) -> dict[str, bytes]:
+    try:
+        with zipfile.ZipFile(bundle) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > _MAX_BUNDLE_BYTES:
+                raise ValueError("larger than any bundle")
+            files = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+        missing = [name for name in _FILES if name not in files]
+        if missing:
+            raise ValueError(f"{', '.join(missing)} missing")
+        x509.load_pem_x509_certificate(files["ca.pem"])
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise CertificateError(
+            f"{bundle} is not an enrolment bundle ({error})",
+            means="Nothing was changed",
+            do="Copy it again from the server; sitecam-server enrol writes it",
+        ) from error
+    return files

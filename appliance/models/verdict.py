@@ -1,0 +1,96 @@
+"""A camera's verdict on a model version: did it earn its place, and why (not)?"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from appliance.errors import ModelError
+from appliance.files import write_atomically
+
+
+@dataclass(frozen=True)
+class SwapFigures:
+    """What a swap cost the live loop.
+
+    Attributes:
+        frames_lost: Frames that found no model, or were dropped, from the start of the swap to its end.
+        longest_gap_ms: Longest time between two decisions in that span.
+        steady_p99_ms: 99th percentile of the times between decisions before it.
+    """
+
+    frames_lost: int
+    longest_gap_ms: float
+    steady_p99_ms: float
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a version on one camera.
+
+    Attributes:
+        version: Which.
+        accepted: Whether it runs now.
+        reason: One sentence for a person.
+        at_utc: When, timezone-aware UTC.
+        swap: Its cost; None where it never got as far as the loop.
+    """
+
+    version: int
+    accepted: bool
+    reason: str
+    at_utc: datetime
+    swap: SwapFigures | None = None
+
+    def to_json(self) -> str:
+        """As it is stored and sent."""
+        return json.dumps({**asdict(self), "at_utc": self.at_utc.isoformat()}, sort_keys=True)
+
+    @staticmethod
+    def from_json(text: str) -> Verdict:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ModelError: It isn't a verdict.
+        """
+        try:
+            body = json.loads(text)
+            figures = body["swap"]
+            return Verdict(
+                version=int(body["version"]),
+                accepted=bool(body["accepted"]),
+                reason=str(body["reason"]),
+                at_utc=datetime.fromisoformat(body["at_utc"]),
+                swap=None if figures is None else SwapFigures(**figures),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelError(f"A verdict can't be read ({error!r})", means="It counts as missing") from error
+
+
+def write_verdict(models: Path, verdict: Verdict) -> None:
+    """Keep a verdict beside the shelf it is about."""
+    write_atomically(models / "verdicts" / f"{verdict.version}.json", verdict.to_json().encode())
+
+
+def read_verdict(models: Path, version: int) -> Verdict | None:
+    """The verdict on a version; None where there is none yet.
+
+    Raises:
+        ModelError: The file is damaged.
+    """
+    try:
+        return Verdict.from_json((models / "verdicts" / f"{version}.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def newest_verdict(models: Path) -> Verdict | None:
+    """The verdict on the highest version that has one; None where there is none yet.
+
+    Raises:
+        ModelError: The file is damaged.
+    """
+    versions = [int(path.stem) for path in (models / "verdicts").glob("*.json") if path.stem.isdigit()]
+    return read_verdict(models, max(versions)) if versions else None

@@ -1,0 +1,106 @@
+"""The page's state as JSON: one shape for ``/api/status`` and every event of ``/api/events``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, tzinfo
+from typing import Any
+
+from appliance.frame import Decision, Frame
+from appliance.web.source import PageSource, PageStatus
+
+
+def snapshot(source: PageSource, zone: tzinfo) -> dict[str, Any]:
+    """The state right now.
+
+    Times are given twice: ``*_utc`` in ISO 8601 for programs, and beside it the site's time as it stands on
+    screens.
+
+    Args:
+        source: The live loop.
+        zone: The site's time zone.
+    """
+    status, newest = source.status(), source.newest(-1, 0)
+    now = datetime.now(UTC)
+    frame, decision = newest or (None, None)
+    night, verdict = status.night, status.last_verdict
+    return {
+        "camera": status.camera,
+        "fleet": status.fleet,
+        "labels": list(status.labels),
+        "clock": _on_screen(now, now, zone),
+        "frame": _frame(frame, now, zone),
+        "decision": _decision(decision),
+        "model": _model(status, now, zone),
+        "loop": {
+            "decisions_per_s": round(status.decisions_per_s, 2),
+            "frames_dropped": status.frames_dropped,
+        },
+        "faults": {"camera": status.camera_fault, "model": status.model_fault},
+        "night": {
+            "phase": night.phase,
+            "night": night.night,
+            "round": night.round,
+            "rounds": night.rounds,
+            "message": night.message,
+            **_times("updated", night.updated_utc, now, zone),
+        },
+        "last_verdict": verdict
+        and {
+            "version": verdict.version,
+            "accepted": verdict.accepted,
+            "sentence": verdict.sentence,
+            **_times("at", verdict.at_utc, now, zone),
+        },
+    }
+
+
+def _frame(frame: Frame | None, now: datetime, zone: tzinfo) -> dict[str, Any] | None:
+    if frame is None:
+        return None
+    height, width = frame.pixels.shape[:2]
+    return {
+        "sequence": frame.sequence,
+        "width": width,
+        "height": height,
+        "age_s": round(max(0.0, (now - frame.taken_utc).total_seconds()), 1),
+        "taken_utc": frame.taken_utc.isoformat(),
+        "taken": frame.taken_utc.astimezone(zone).strftime("%H:%M:%S"),
+    }
+
+
+def _decision(decision: Decision | None) -> dict[str, Any] | None:
+    if decision is None:
+        return None
+    prediction = decision.prediction
+    return {
+        "label": decision.label,
+        "confidence": round(decision.confidence, 4),
+        "scores": {label: round(score, 4) for label, score in prediction.scores.items()},
+        "version": prediction.version,
+        "classify_ms": round(prediction.classify_ms, 1),
+    }
+
+
+def _model(status: PageStatus, now: datetime, zone: tzinfo) -> dict[str, Any]:
+    return {
+        "version": status.model_version,
+        **_times("since", status.model_since_utc, now, zone),
+        "history": [
+            {"version": change.version, **_times("since", change.since_utc, now, zone)} for change in status.history
+        ],
+    }
+
+
+def _times(name: str, at: datetime | None, now: datetime, zone: tzinfo) -> dict[str, str | None]:
+    if at is None:
+        return {f"{name}_utc": None, name: None}
+    return {f"{name}_utc": at.isoformat(), name: _on_screen(at, now, zone)}
+
+
+def _on_screen(at: datetime, now: datetime, zone: tzinfo) -> str:
+    """The site's time, with the day where it isn't today and the year where it isn't this one."""
+    local, today = at.astimezone(zone), now.astimezone(zone)
+    if local.date() == today.date():
+        return local.strftime("%H:%M")
+    year = "" if local.year == today.year else f" {local.year}"
+    return f"{local.day} {local.strftime('%b')}{year}, {local.strftime('%H:%M')}"

@@ -1,0 +1,140 @@
+"""The ``sitecam-server`` command: what people do on the site's server."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from appliance import __version__
+from appliance.errors import SitecamError
+from appliance.store.frames import FrameStore
+from appliance.store.importing import import_folders
+from server.certificates import renew_tls
+from server.config import DEFAULT_PATH, ServerSettings, load
+from server.enrol import enrol_camera
+from server.fleet_init import make_fleet
+from server.night import EXIT_CODES, hold_night
+from server.paths import ServerPaths
+from server.registry import Registry
+from server.superlink import SuperLink
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 for success, 1 where it failed, 2 for a wrong option or setting. ``round``: 0 published, 4 the gate
+        kept the running model, 5 no quorum, 1 failed.
+    """
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        code: int = options.run(load(options.config), options)
+    except SitecamError as error:
+        print(f"sitecam-server: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"sitecam-server: {error}. The disk or the network refused.", file=sys.stderr)
+        return 1
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sitecam-server", description="A site's server: its fleet and its nights.")
+    parser.add_argument("--version", action="version", version=f"sitecam {__version__}")
+    parser.add_argument("--config", type=Path, default=DEFAULT_PATH, help=f"default: {DEFAULT_PATH}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    init = commands.add_parser("init", help="make the fleet: certificates, signing key, version 1 of the model")
+    init.add_argument("--renew-tls", action="store_true", help="make a new TLS certificate; cameras stay enrolled")
+    init.set_defaults(run=_init)
+
+    superlink = commands.add_parser("superlink", help="run Flower's SuperLink until stopped")
+    superlink.set_defaults(run=_superlink)
+
+    enrolment = commands.add_parser("enrol", help="let a camera in; write the bundle that it needs")
+    enrolment.add_argument("name", help="what people call the camera")
+    enrolment.add_argument("public_key", type=Path, help="the file that sitecam key made on the camera")
+    enrolment.add_argument("bundle", type=Path, help="the file to write and to copy to the camera")
+    enrolment.set_defaults(run=_enrol)
+
+    imports = commands.add_parser("import", help="bring the server's own labelled test frames in")
+    imports.add_argument("folder", type=Path)
+    imports.add_argument("--by", default="import", help="who labelled them (default: import)")
+    imports.add_argument("--json", action="store_true", help="print the report as JSON")
+    imports.set_defaults(run=_import)
+
+    night = commands.add_parser("round", help="hold one night with a running SuperLink")
+    night.add_argument("--name", default="", help="the night's name (default: today's date, UTC)")
+    night.add_argument("--json", action="store_true", help="print the night as JSON at its end")
+    night.set_defaults(run=_round)
+
+    status = commands.add_parser("status", help="list the cameras and the running version")
+    status.add_argument("--json", action="store_true")
+    status.set_defaults(run=_status)
+    return parser
+
+
+def _init(settings: ServerSettings, options: argparse.Namespace) -> int:
+    manifest = make_fleet(settings, say=_say)
+    if options.renew_tls:
+        renew_tls(ServerPaths(settings.state_dir), host=settings.superlink.host)
+        _say("a new TLS certificate; restart the SuperLink to use it")
+    _say(f"{manifest.fleet}: version {manifest.version}, labels {', '.join(manifest.labels)}")
+    return 0
+
+
+def _superlink(settings: ServerSettings, options: argparse.Namespace) -> int:
+    link = SuperLink(settings, options.config)
+    link.check()
+    os.execve(link.command()[0], link.command(), link.environment())  # systemd then watches Flower itself
+
+
+def _enrol(settings: ServerSettings, options: argparse.Namespace) -> int:
+    link = SuperLink(settings, options.config)
+    node = enrol_camera(settings, link, name=options.name, public_key=options.public_key, bundle=options.bundle)
+    _say(f"{options.name} is node {node}. Copy {options.bundle} to the camera, then: sitecam enrol FILE")
+    return 0
+
+
+def _import(settings: ServerSettings, options: argparse.Namespace) -> int:
+    with FrameStore(ServerPaths(settings.state_dir).store) as store:
+        report = import_folders(store, options.folder, labels=settings.fleet.labels, by=options.by, split="test")
+    print(report.json() if options.json else report.text())
+    return 0
+
+
+def _round(settings: ServerSettings, options: argparse.Namespace) -> int:
+    record = hold_night(settings, SuperLink(settings, options.config), _say, name=options.name)
+    registry = Registry(ServerPaths(settings.state_dir).registry)
+    if options.json:
+        verdicts = {name: v and json.loads(v.to_json()) for name, v in registry.verdicts(record.id).items()}
+        night = {"night": record.name, "outcome": record.outcome, "message": record.message}
+        print(json.dumps({**night, "figures": record.figures, "verdicts": verdicts}, indent=1))
+    else:
+        _say(f"{record.outcome}: {record.message}")
+    return EXIT_CODES.get(record.outcome or "failed", 1)
+
+
+def _status(settings: ServerSettings, options: argparse.Namespace) -> int:
+    paths = ServerPaths(settings.state_dir)
+    manifest = make_fleet(settings, say=_say)
+    cameras = [camera.name for camera in Registry(paths.registry).cameras()]
+    if options.json:
+        print(json.dumps({"fleet": manifest.fleet, "version": manifest.version, "cameras": cameras}, indent=1))
+    else:
+        _say(f"{manifest.fleet}: version {manifest.version}; cameras: {', '.join(cameras) or 'none'}")
+    return 0
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""Makes a new version out of a head: manifest, signature, and the message that takes it to a camera."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+
+from flwr.app import ConfigRecord, RecordDict
+
+from appliance.models.head import Head
+from appliance.models.manifest import Manifest, Part
+from appliance.models.shelf import Shelf
+from appliance.models.signing import load_signing_key
+from server.paths import ServerPaths
+from trainer import messages
+
+
+def publish(
+    paths: ServerPaths, shelf: Shelf, parent: Manifest, head: Head, *, night: str, metrics: Mapping[str, float]
+) -> Manifest:
+    """Sign a new version and put it on the server's shelf.
+
+    Args:
+        paths: For the signing key.
+        shelf: The server's.
+        parent: The version that it was trained from; backbone and training graph are its.
+        head: The new one.
+        night: The night's name.
+        metrics: What was measured, for the manifest.
+
+    Raises:
+        ModelError: The signing key can't be used.
+        OSError: The disk refused; nothing was published.
+    """
+    data = head.to_bytes()
+    part = Part.of(data)
+    manifest = Manifest(
+        fleet=parent.fleet,
+        version=shelf.highest + 1,
+        parent=parent.version,
+        labels=parent.labels,
+        input=parent.input,
+        hidden_units=parent.hidden_units,
+        feature_count=parent.feature_count,
+        parts={**parent.parts, "head": part},
+        metrics=metrics,
+        night=night,
+        created_utc=datetime.now(UTC).replace(microsecond=0),
+    )
+    text = manifest.to_bytes()
+    shelf.accept(text, load_signing_key(paths.signing_key).sign(text), {part.sha256: data})
+    shelf.activate(manifest.version)
+    return manifest
+
+
+def deployment(shelf: Shelf, version: int, held: Collection[str]) -> RecordDict:
+    """The message that takes a version to a camera: only the parts that it doesn't hold yet.
+
+    Args:
+        shelf: The server's.
+        version: Which.
+        held: SHA-256 of the parts that the camera has.
+    """
+    manifest, signature = shelf.signed_manifest(version)
+    record = ConfigRecord({"manifest": manifest, "signature": signature})
+    for part in Manifest.from_bytes(manifest).parts.values():
+        if part.sha256 not in held:
+            record[part.sha256] = shelf.part(part)
+    return RecordDict({messages.CONFIG: record})

@@ -1,0 +1,238 @@
+"""Flower's SuperLink as we run it: TLS, registered nodes only, loopback, a database on disk, silent to others."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from appliance.errors import NightError, PortTakenError
+from appliance.files import write_atomically
+from server.certificates import check_certificate
+from server.config import CONFIG_VARIABLE, ServerSettings
+from server.paths import ServerPaths
+from trainer import flower
+
+logger = logging.getLogger(__name__)
+
+_CONNECTION = "fleet"
+_APP = """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+
+[project]
+name = "sitecam-night"
+version = "1.0.0"
+description = "Names the apps that are installed on server and cameras; holds no code"
+license = "Apache-2.0"
+dependencies = []
+
+[tool.hatch.build.targets.wheel]
+packages = ["."]
+
+[tool.flwr.app]
+publisher = "sitecam"
+
+[tool.flwr.app.components]
+serverapp = "server.rounds:app"
+clientapp = "trainer.client:app"
+
+[tool.flwr.app.config]
+night = 0
+"""
+
+
+class SuperLink:
+    """A running SuperLink, and what we ask of it.
+
+    Args:
+        settings: The server's.
+        config: The file they were read from, for the ServerApp's process.
+    """
+
+    def __init__(self, settings: ServerSettings, config: Path) -> None:
+        self._settings = settings
+        self._config = config.resolve()
+        self._paths = ServerPaths(settings.state_dir)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        """host:port, as programs on this machine reach it."""
+        return f"127.0.0.1:{self._settings.superlink.port}"
+
+    @property
+    def log(self) -> Path:
+        """What it printed."""
+        return self._paths.flower / "superlink.log"
+
+    def command(self) -> list[str]:
+        """The command line, for us and for the systemd unit alike."""
+        return [
+            flower.program("flower-superlink"),
+            *("--ssl-ca-certfile", str(self._paths.ca_certificate)),
+            *("--ssl-certfile", str(self._paths.tls_certificate)),
+            *("--ssl-keyfile", str(self._paths.tls_key)),
+            *("--database", str(self._paths.flower / "superlink.sqlite")),
+            "--enable-supernode-auth",
+            "--disable-runtime-dependency-installation",
+            *("--host", self._settings.superlink.listen),
+            *("--port", str(self._settings.superlink.port)),
+        ]
+
+    def environment(self) -> dict[str, str]:
+        """Its environment, and so that of the ServerApp it starts."""
+        return flower.environment(self._paths.flower, **{CONFIG_VARIABLE: str(self._config)})
+
+    def start(self, *, deadline_s: float = 60) -> None:
+        """Start it and wait until it answers.
+
+        Raises:
+            PortTakenError: Another program listens there.
+            CertificateError: Its TLS files can't be used.
+            NightError: It did not come up.
+        """
+        self.check()
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self.command(),
+                env=self.environment(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # its executor and ServerApp end with it, see stop()
+            )
+        ends = time.monotonic() + deadline_s
+        while time.monotonic() < ends:
+            if self._process.poll() is not None:
+                raise NightError(
+                    f"The SuperLink ended with status {self._process.returncode}",
+                    means="No camera can train",
+                    do=f"Read {self.log}",
+                )
+            if self.answers():
+                return
+            time.sleep(0.2)
+        self.stop()
+        raise NightError(f"The SuperLink did not answer within {deadline_s:.0f} s", do=f"Read {self.log}")
+
+    def check(self) -> None:
+        """Make sure that it can start, and write the files that it needs.
+
+        Raises:
+            PortTakenError: Another program listens there.
+            CertificateError: Its TLS files can't be used.
+        """
+        check_certificate(self._paths)
+        self._check_port()
+        self.prepare()
+
+    def stop(self) -> None:
+        """End it with everything that it started."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            logger.warning("The SuperLink did not end by itself and was killed")
+        try:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            logger.debug("Nothing of the SuperLink was left")
+        self._process.wait()
+        self._process = None
+
+    def __enter__(self) -> SuperLink:
+        self.start()
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self.stop()
+
+    def answers(self) -> bool:
+        """Whether something with our certificate answers on the port."""
+        try:
+            context = ssl.create_default_context(cafile=str(self._paths.ca_certificate))
+            httpx.get(f"https://{self.address}/", verify=context, timeout=2, trust_env=False)
+        except httpx.TransportError:
+            return False
+        return True
+
+    def prepare(self) -> None:
+        """Write what Flower's command line and the app need; safe to repeat."""
+        home = self._paths.flower
+        (home / "app").mkdir(parents=True, exist_ok=True)
+        write_atomically(home / "app" / "pyproject.toml", _APP.encode())
+        connection = (
+            f'[superlink]\ndefault = "{_CONNECTION}"\n\n[superlink.{_CONNECTION}]\n'
+            f'address = "{self.address}"\nroot-certificates = {json.dumps(str(self._paths.ca_certificate))}\n'
+            "insecure = false\n"
+        )
+        write_atomically(home / "config.toml", connection.encode())
+
+    def register(self, public_key: Path, name: str) -> int:
+        """Let a camera's key in; return its node id.
+
+        Raises:
+            NightError: The SuperLink refused.
+        """
+        answer = self._flwr("supernode", "register", str(public_key), _CONNECTION, "--name", name)
+        return int(answer["node-id"])
+
+    def start_run(self, night: int) -> int:
+        """Start the ServerApp for a night; return Flower's run id.
+
+        Raises:
+            NightError: The SuperLink refused.
+        """
+        app = str(self._paths.flower / "app")
+        answer = self._flwr("run", app, _CONNECTION, "--run-config", f"night={night}")
+        return int(answer["run-id"])
+
+    def run_status(self, run: int) -> str:
+        """Flower's word for a run, e.g. "running" or "finished:completed".
+
+        Raises:
+            NightError: The SuperLink doesn't answer.
+        """
+        answer = self._flwr("ls", _CONNECTION, "--run-id", str(run))
+        return str(answer["runs"][0]["status"])
+
+    def _flwr(self, *arguments: str) -> dict[str, Any]:
+        command = [flower.program("flwr"), *arguments, "--format", "json"]
+        done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=120, check=False)
+        start = done.stdout.find("{")
+        try:
+            answer = json.loads(done.stdout[start:])
+            if not answer["success"]:
+                raise ValueError(answer.get("error-message", "no reason given"))
+        except (ValueError, KeyError) as error:
+            words = " ".join(f"{error} {done.stderr}".split())[-600:]
+            raise NightError(
+                f"flwr {' '.join(arguments[:2])} failed: {words}",
+                do=f"Is the SuperLink running? Read {self.log}",
+            ) from error
+        return dict(answer)
+
+    def _check_port(self) -> None:
+        listen, port = self._settings.superlink.listen, self._settings.superlink.port
+        try:
+            with socket.create_server((listen, port)):
+                pass
+        except OSError as error:
+            raise PortTakenError(
+                f"Port {port} on {listen} is taken",
+                means="The SuperLink can't start; perhaps it is running already",
+                do="Stop the other program, or set another superlink.port in sitecam-server.toml",
+            ) from error

@@ -1,0 +1,260 @@
+"""A stand-in for Edge Impulse's own .eim: its protocol, none of its models, and every fault on request.
+
+Run as a program by the files that eim_shaped.py and eim_faults.py write; it imports the standard library only, so
+that it starts in milliseconds. Usage: eim_program.py SHAPE FAULT TOKEN SOCKET
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import mmap
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+SIDE = 32
+PIXELS = SIDE * SIDE
+CRASH_FRAME = 3  # faults that come "later" come with this frame
+
+
+class Program:
+    """One run."""
+
+    def __init__(self, shape: str, fault: str, token: str) -> None:
+        self.shape, self.fault, self.token = shape, fault, token
+        self.labels = ["bright", "dark"] if shape == "grey" else ["blue", "green", "red"]
+        self.frames = 0
+        self.greeted = False
+        self.memory: mmap.mmap | None = None
+        self.segment: Path | None = None
+
+    def tidy(self, *_: object) -> None:
+        if self.segment:
+            self.segment.unlink(missing_ok=True)
+
+    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(body.get("id"), int):
+            return {"success": False, "error": "Missing 'id' field in message"}
+        try:
+            return {"id": body["id"], "success": True} | self.reply(body)
+        except ValueError as error:
+            return {"id": body["id"], "success": False, "error": str(error)}
+
+    def reply(self, body: dict[str, Any]) -> dict[str, Any]:
+        if isinstance(body.get("hello"), int):
+            if self.greeted:
+                raise ValueError("Invalid message 'hello', already initialized")
+            self.greeted = True
+            return self.hello()
+        if not self.greeted:
+            raise ValueError("Invalid message, should initialize first")
+        if isinstance(body.get("classify"), list):
+            numbers = body["classify"]
+            if not all(isinstance(number, (int, float)) for number in numbers):
+                raise ValueError("Failed to parse classify array, should contain all numbers")
+            if len(numbers) != PIXELS:
+                raise ValueError(f"Invalid number of features in 'classify', expected {PIXELS} but got {len(numbers)}")
+            return self.classify(numbers)
+        if isinstance(body.get("classify_shm"), dict) and self.memory:
+            elements = body["classify_shm"].get("elements")
+            if elements != PIXELS:
+                raise ValueError(
+                    f"Invalid value for 'classify_data_shm.elements', expected {PIXELS}, but got {elements}"
+                )
+            return self.classify(memoryview(self.memory).cast("f").tolist())
+        if isinstance(body.get("set_threshold"), dict):
+            return {}
+        raise ValueError("Failed to handle message")
+
+    def hello(self) -> dict[str, Any]:
+        sound = self.shape == "sound"
+        model: dict[str, Any] = {
+            "axis_count": 1,
+            "frequency": 16000 if sound else 0,
+            "has_anomaly": 0,
+            "image_channel_count": 0 if sound else 1 if self.shape == "grey" else 3,
+            "image_input_frames": 0 if sound else 1,
+            "image_input_height": 0 if sound else SIDE,
+            "image_input_width": 0 if sound else SIDE,
+            "input_features_count": 16000 if sound else PIXELS,
+            "interval_ms": 0.0625 if sound else 1,
+            "label_count": len(self.labels),
+            "labels": self.labels,
+            "model_type": "constrained_object_detection" if self.shape == "objects" else "classification",
+            "sensor": 1 if sound else 3,
+            "slice_size": PIXELS // 4,
+            "use_continuous_mode": sound,
+        }
+        project: dict[str, Any] = {"id": 4, "owner": "somebody", "name": "colours", "deploy_version": 7}
+        if self.shape == "old":  # as before 2024
+            return {"project": project, "model_parameters": model}
+        model |= {
+            "has_object_tracking": False,
+            "image_resize_mode": "fit-longest",
+            "inferencing_engine": 4,
+            "thresholds": [],
+        }
+        project |= {"impulse_id": 1, "impulse_name": "Impulse #1"}
+        reply = {
+            "project": project,
+            "model_parameters": model,
+            "inferencing_engine": {"engine_type": 4, "properties": []},
+        }
+        if self.shape == "json":
+            return reply | {"features_shm_error": "shm_open failed"}
+        return reply | {"features_shm": self.share()}
+
+    def share(self) -> dict[str, Any]:
+        self.segment = Path("/dev/shm") / f"shm-{self.token}{secrets.token_hex(4)}"  # noqa: S108
+        size = {"memory-too-small": 100}.get(self.fault, PIXELS * 4)
+        with self.segment.open("xb+") as file:
+            file.truncate(size)
+            self.memory = mmap.mmap(file.fileno(), size)
+        offer: dict[str, Any] = {
+            "name": f"/{self.segment.name}",
+            "size_bytes": PIXELS * 4,
+            "type": "float32",
+            "elements": PIXELS,
+        }
+        lies: dict[str, dict[str, Any]] = {
+            "memory-elsewhere": {"name": "/../../etc/passwd"},
+            "memory-missing": {"name": f"/shm-{self.token}-nowhere"},
+            "memory-of-another-size": {"elements": PIXELS + 1},
+        }
+        return offer | lies.get(self.fault, {})
+
+    def classify(self, numbers: list[float]) -> dict[str, Any]:
+        self.frames += 1
+        pixels = [int(number) for number in numbers]
+        red, green, blue = (sum(pixel >> shift & 255 for pixel in pixels) for shift in (16, 8, 0))
+        if self.shape == "grey":
+            if not red == green == blue:
+                raise ValueError("This was not a grey picture")
+            bright = red / (255 * PIXELS)
+            scores: dict[str, Any] = {"bright": bright, "dark": 1 - bright}
+        else:
+            total = red + green + blue or 1
+            scores = {"blue": blue / total, "green": green / total, "red": 1 - (blue + green) / total}
+        first = self.labels[0]
+        if self.fault == "score-not-a-number":
+            scores[first] = float("nan")
+        elif self.fault == "score-null":
+            scores[first] = None
+        elif self.fault == "score-out-of-range":
+            scores[first] = 2.5
+        elif self.fault == "score-missing":
+            del scores[first]
+        elif self.fault == "refuses":
+            raise ValueError("Classifying failed, error code was -23")
+        result: Any = "none" if self.fault == "result-not-an-object" else {"classification": scores}
+        timing = dict.fromkeys(("dsp", "classification", "anomaly", "json", "stdin", "msg_handler"), 1)
+        return {"result": result, "timing": timing}
+
+
+def send(program: Program, client: socket.socket, reply: dict[str, Any]) -> None:
+    """Send one reply, or do what the fault asks instead. The faults spare the reply to hello."""
+    data = json.dumps(reply).encode() + b"\n\0"
+    fault = program.fault if program.frames or program.fault.endswith("hello") else ""
+    if program.frames < CRASH_FRAME and fault.endswith("later"):
+        fault = ""
+    if fault in ("silent", "silent-at-hello"):
+        time.sleep(600)
+    elif fault == "silent-with-a-child":
+        child = subprocess.Popen(["/bin/sleep", "600"])
+        print(f"child {child.pid}", flush=True)
+        time.sleep(600)
+    elif fault == "silent-and-deaf":
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        time.sleep(600)
+    elif fault == "rubbish":
+        client.sendall(b'{"id": 2, "success": tru \n\0')
+    elif fault == "not-an-object":
+        client.sendall(b"[1, 2]\n\0")
+    elif fault == "closes-mid-reply":
+        client.sendall(data[:20])
+        client.shutdown(socket.SHUT_RDWR)
+        time.sleep(600)
+    elif fault == "exits-mid-reply":
+        client.sendall(data[:20])
+        print("Segmentation fault in block 3", flush=True)
+        os._exit(7)
+    elif fault == "killed-later":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif fault == "other-id":
+        client.sendall(json.dumps(reply | {"id": 999}).encode() + b"\n\0")
+    elif fault == "no-id":
+        client.sendall(json.dumps({"success": True}).encode() + b"\n\0")
+    elif fault == "neither-success-nor-failure":
+        client.sendall(json.dumps({"id": reply["id"]}).encode() + b"\n\0")
+    elif fault == "two-replies":
+        client.sendall(data + data)
+    elif fault == "endless":
+        with contextlib.suppress(OSError):
+            while True:
+                client.sendall(b" " * 65536)
+    elif fault == "trickles":
+        while True:
+            client.sendall(b" ")
+            time.sleep(0.02)
+    elif fault == "single-bytes":
+        for byte in data:
+            client.sendall(bytes([byte]))
+    elif fault == "chatty":
+        os.write(1, b"a line of no interest\n" * 50_000)  # a megabyte: more than any pipe takes in unread
+        client.sendall(data)
+    else:
+        client.sendall(data)
+
+
+def serve(program: Program, path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)  # noqa: PTH108  as the original
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen(10)
+        client, _ = listener.accept()
+    waiting = ""
+    decoder = json.JSONDecoder()
+    while chunk := client.recv(65536):
+        waiting += chunk.decode()
+        while "{" in waiting:
+            waiting = waiting[waiting.index("{") :]
+            try:
+                body, end = decoder.raw_decode(waiting)
+            except json.JSONDecodeError:
+                break
+            waiting = waiting[end:]
+            send(program, client, program.answer(body))
+
+
+def main() -> None:
+    shape, fault, token, path = sys.argv[1:5]
+    if fault == "exits-at-once":
+        print("cannot load the model: out of luck", flush=True)
+        sys.exit(3)
+    if fault == "no-socket":
+        time.sleep(600)
+    program = Program(shape, fault, token)
+
+    def end(number: int, _frame: object) -> None:
+        program.tidy()
+        os._exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, end)
+    try:
+        serve(program, path)
+    finally:
+        program.tidy()
+
+
+if __name__ == "__main__":
+    main()

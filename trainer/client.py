@@ -1,0 +1,221 @@
+"""The camera's ClientApp: what a camera answers when the server asks it at night."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from appliance.config import Settings
+from appliance.errors import NightError, SitecamError
+from appliance.models.head import Head
+from appliance.models.manifest import Manifest
+from appliance.models.shelf import Shelf
+from appliance.models.verdict import Verdict, read_verdict
+from appliance.night_status import NightStatus, Phase, write_night_status
+from appliance.paths import CameraPaths
+from appliance.store.features import FeatureCache
+from appliance.store.frames import FrameStore
+from trainer import messages
+from trainer.features import VARIANTS, Backbone, examples
+from trainer.head import Examples, Recipe, evaluate, train
+from trainer.ledger import note_reply
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Camera:
+    """What the handlers need of this camera.
+
+    Attributes:
+        settings: Its settings.
+        paths: Its state folder.
+        shelf: Its models.
+        night: The night's name, for status and ledger.
+        closing: This file appears when the server says that the night is over.
+    """
+
+    settings: Settings
+    paths: CameraPaths
+    shelf: Shelf
+    night: str
+    closing: Path
+
+    def say(self, phase: Phase, message: str, *, number: int = 0, rounds: int = 0) -> None:
+        """Tell the page how the night goes."""
+        write_night_status(
+            self.paths.night_status,
+            NightStatus(phase, self.night, number, rounds, message, datetime.now(UTC)),
+        )
+
+    def current(self) -> Manifest:
+        """The manifest of the model that runs.
+
+        Raises:
+            NightError: None runs.
+        """
+        version = self.shelf.current
+        if version is None:
+            raise NightError("This camera runs no model", means="It can't train", do="Enrol it again")
+        return self.shelf.manifest(version)
+
+    def examples(self, split: str) -> Examples:
+        """This camera's labelled frames as features, computing what the cache lacks."""
+        manifest = self.current()
+        threads = self.settings.night.threads
+
+        def backbone() -> Backbone:
+            return Backbone(self.shelf.part(manifest.parts["backbone"]), manifest.input, threads=threads)
+
+        def progress(done: int, total: int) -> None:
+            if done % 8 == 0 or done == total:
+                self.say("features", f"Looked at {done} of {total} new {split} frames")
+
+        with FrameStore(self.paths.store) as store, FeatureCache(self.paths.store) as cache:
+            variants = VARIANTS if split == "train" else 1
+            return examples(store, cache, manifest, backbone, split=split, variants=variants, progress=progress)
+
+    def status(self) -> messages.CameraStatus:
+        """What this camera tells the server of itself."""
+        with FrameStore(self.paths.store) as store:
+            counts = store.counts()
+        labels = self.current().labels
+        train_frames, test_frames = (
+            {label: n for label, n in counts.get(split, {}).items() if label in labels} for split in ("train", "test")
+        )
+        return messages.CameraStatus(
+            name=self.settings.camera.name,
+            version=self.shelf.current or 0,
+            train_frames=train_frames,
+            test_frames=test_frames,
+            digests=tuple(self.shelf.digests()),
+            ready=not_ready(train_frames, self.settings.night.min_frames),
+        )
+
+
+def not_ready(train_frames: Mapping[str, int], min_frames: int) -> str:
+    """Why a camera with these labelled frames should not train; empty where it should."""
+    total = sum(train_frames.values())
+    if total < min_frames:
+        return f"{total} labelled frames, fewer than the {min_frames} that night.min_frames asks for"
+    if len([n for n in train_frames.values() if n]) < 2:
+        return f"all {total} labelled frames are {next(iter(train_frames))}: label some of another kind"
+    return ""
+
+
+def client_app(camera: Camera) -> ClientApp:
+    """The ClientApp of this camera, its handlers bound to it."""
+    app = ClientApp()
+
+    @app.query(messages.STATUS)
+    def status(message: Message, _: Context) -> Message:
+        camera.say("waiting", "The server asked how this camera is")
+        return _reply(camera, message, RecordDict({messages.CONFIG: camera.status().to_record()}))
+
+    @app.train()
+    def training(message: Message, _: Context) -> Message:
+        config = message.content.config_records[messages.CONFIG]
+        number, rounds = int(str(config["round"])), int(str(config["rounds"]))
+        camera.say("training", f"Training, round {number} of {rounds}", number=number, rounds=rounds)
+        _same_version(camera, config)
+        known = camera.examples("train")
+        recipe = Recipe(
+            epochs=int(str(config["epochs"])),
+            rate=float(str(config["rate"])),
+            smoothing=float(str(config["smoothing"])),
+            seed=number,
+        )
+        graph = camera.shelf.part(camera.current().parts["trainer"])
+        head, loss = train(graph, messages.head_of(message.content), known, recipe)
+        camera.say("training", f"Round {number} of {rounds} is done", number=number, rounds=rounds)
+        content = RecordDict(
+            {
+                messages.ARRAYS: messages.head_record(head),
+                messages.METRICS: messages.metrics(examples=len(known), loss=loss),
+            }
+        )
+        return _reply(camera, message, content)
+
+    @app.evaluate()
+    def evaluation(message: Message, _: Context) -> Message:
+        _same_version(camera, message.content.config_records[messages.CONFIG])
+        camera.say("testing", "Testing on this camera's own test frames")
+        known = camera.examples("test")
+        running = Head.from_bytes(camera.shelf.part(camera.current().parts["head"]))
+        score, before = evaluate(messages.head_of(message.content), known), evaluate(running, known)
+        values = messages.metrics(
+            examples=score.frames, correct=score.correct, loss=score.loss, correct_before=before.correct
+        )
+        return _reply(camera, message, RecordDict({messages.METRICS: values}))
+
+    @app.query(messages.DEPLOY)
+    def deploy(message: Message, _: Context) -> Message:
+        verdict = _take_model(camera, message.content)
+        camera.say("done", verdict.reason)
+        record = ConfigRecord({"verdict": verdict.to_json()})
+        return _reply(camera, message, RecordDict({messages.CONFIG: record}))
+
+    @app.query(messages.CLOSE)
+    def close(message: Message, _: Context) -> Message:
+        camera.closing.touch()
+        return _reply(camera, message, RecordDict({messages.CONFIG: ConfigRecord({})}))
+
+    return app
+
+
+def _same_version(camera: Camera, config: ConfigRecord) -> None:
+    """Features fit one backbone only: a camera that runs another version sits this night's training out."""
+    wanted, runs = int(str(config["version"])), camera.shelf.current
+    if wanted != runs:
+        raise NightError(
+            f"Tonight trains version {wanted}, this camera runs version {runs}",
+            means="It does not train tonight, and gets the new version in the end",
+        )
+
+
+def _take_model(camera: Camera, content: RecordDict) -> Verdict:
+    """Put the version in a message on the shelf, offer it to the camera process, wait for its verdict."""
+    config = content.config_records[messages.CONFIG]
+    manifest, signature = config["manifest"], config["signature"]
+    if not isinstance(manifest, bytes) or not isinstance(signature, bytes):
+        raise NightError("A model came without its manifest", means="The running model stays")
+    parts = {
+        name: data for name, data in config.items() if isinstance(data, bytes) and name not in {"manifest", "signature"}
+    }
+    version = Manifest.from_bytes(manifest).version
+    camera.say("receiving", f"Version {version} has arrived")
+    try:
+        if version not in camera.shelf.versions():
+            camera.shelf.accept(manifest, signature, parts)
+    except (SitecamError, OSError) as error:
+        return Verdict(version, False, str(error), datetime.now(UTC))
+    if camera.shelf.current != version:
+        camera.shelf.offer(version)
+    camera.say("receiving", f"Waiting for the live loop to try version {version}")
+    return _wait_for_verdict(camera.paths.models, version, camera.settings.night.swap_deadline_s)
+
+
+def _wait_for_verdict(models: Path, version: int, deadline_s: float, poll_s: float = 0.2) -> Verdict:
+    ends = time.monotonic() + deadline_s
+    while time.monotonic() < ends:
+        verdict = read_verdict(models, version)
+        if verdict is not None:
+            return verdict
+        time.sleep(poll_s)
+    reason = (
+        f"The live loop said nothing about version {version} within {deadline_s:.0f} s. Is sitecam-camera running?"
+        " The version waits and will be tried as soon as it does."
+    )
+    return Verdict(version, False, reason, datetime.now(UTC))
+
+
+def _reply(camera: Camera, message: Message, content: RecordDict) -> Message:
+    note_reply(camera.paths.ledger, camera.night, message.metadata.message_type, content)
+    return Message(content=content, reply_to=message)

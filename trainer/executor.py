@@ -1,0 +1,114 @@
+"""Runs the ClientApp that is installed on this camera, whatever app the server sends along.
+
+A SuperNode normally unpacks the app bundle (FAB) that arrives with a run and executes the code in it. Ours runs
+with ``--isolation process``: it only queues tasks, and this module takes them. Each task is executed in a forked
+child by Flower's own ``run_clientapp``, in which the two steps that would touch the bundle are replaced: nothing
+is unpacked, and the app is the installed one. The fork also spares each message the seconds of a fresh Python.
+
+This leans on internals of flwr 1.41.0, which is why that version is pinned exactly;
+tests/night/test_foreign_code.py sends a hostile bundle and proves that it isn't run.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+from flwr.clientapp import ClientApp
+from flwr.proto.runtime_pb2 import AcquireTaskRequest
+from flwr.supercore.auth import load_superexec_auth_secret
+from flwr.supercore.constant import TaskType
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
+from flwr.supercore.retry import make_simple_http_retry_invoker
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supernode.runtime import run_clientapp as flower
+
+from appliance.errors import NightError
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.2
+_ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
+
+
+class Executor:
+    """Takes the SuperNode's tasks, one at a time.
+
+    Args:
+        address: The SuperNode's Runtime API, host:port on loopback.
+        secret: File with the secret that SuperNode and executor share, so that no other program on this machine
+            can take a task.
+        app: The installed ClientApp.
+    """
+
+    def __init__(self, address: str, secret: Path, app: ClientApp) -> None:
+        self._address = address
+        self._app = app
+        shared = load_superexec_auth_secret(str(secret))
+        if shared is None:
+            raise NightError("The executor has no secret", means="Training can't start")
+        self._client = RuntimeHttpClient.from_server_address(
+            server_address=address,
+            insecure=True,  # loopback, inside this camera
+            root_certificates=None,
+            interceptors=[
+                RuntimeVersionHttpInterceptor(component_name="SuperExec"),
+                SuperExecAuthHttpInterceptor(master_secret=shared, protected_methods=frozenset({_ACQUIRE})),
+            ],
+            retry_invoker=make_simple_http_retry_invoker(),
+        )
+
+    def run(self, going: Callable[[], bool]) -> None:
+        """Execute tasks for as long as ``going`` says so.
+
+        Raises:
+            NightError: The SuperNode answers no more.
+        """
+        request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP], agentapp_fab_hashes=[])
+        try:
+            while going():
+                try:
+                    reply = self._client.AcquireTask(request)
+                except httpx.HTTPError as error:
+                    if not going():
+                        return
+                    raise NightError(
+                        f"The SuperNode answers no more ({error})", means="Tonight ends here for this camera"
+                    ) from error
+                if reply.HasField("task") and reply.token:
+                    self._execute(reply.token, going)
+                else:
+                    time.sleep(_POLL_S)
+        finally:
+            self._client.close()
+
+    def _execute(self, token: str, going: Callable[[], bool]) -> None:
+        child = multiprocessing.get_context("fork").Process(
+            target=_child, args=(self._address, token, self._app), name="sitecam-task"
+        )
+        child.start()
+        while child.is_alive() and going():
+            child.join(_POLL_S)
+        if child.is_alive():
+            child.terminate()
+            child.join(5)
+        if child.is_alive():
+            child.kill()
+            child.join()
+        if child.exitcode:
+            logger.error("A task ended with status %s", child.exitcode)
+        child.close()
+
+
+def _child(address: str, token: str, app: ClientApp) -> None:
+    vars(flower)["install_from_fab"] = _unpack_nothing
+    vars(flower)["get_load_client_app_fn"] = lambda **_: lambda *_: app
+    flower.run_clientapp(runtime_api_address=address, token=token, insecure=True, runtime_dependency_install=False)
+
+
+def _unpack_nothing(*_: object, **__: object) -> None:
+    """In place of Flower's install_from_fab."""

@@ -1,0 +1,144 @@
+"""Backbone features of labelled frames: computed once, cached beside the store.
+
+Augmentation happens here, before the backbone, so that training itself never touches a picture. The first
+variant is the frame exactly as the live model sees it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from appliance import litert
+from appliance.frame import Pixels
+from appliance.models.head import Array
+from appliance.models.manifest import Manifest
+from appliance.store.features import FeatureCache
+from appliance.store.frames import FrameRecord, FrameStore
+from appliance.vision import InputSpec, prepare
+from trainer.head import Examples
+
+VARIANTS = 8
+AUGMENTATION = "as-it-is, mirrored, 6 crops of 75-100 % with light 75-125 %, half of them mirrored"
+
+
+class Backbone:
+    """The backbone part, run on prepared pictures.
+
+    Args:
+        graph: The ``backbone`` part, a .tflite file.
+        spec: What pictures it wants.
+        threads: CPU threads for one inference.
+    """
+
+    def __init__(self, graph: bytes, spec: InputSpec, *, threads: int = 1) -> None:
+        self._spec = spec
+        self._interpreter: Any = litert.load(graph, threads=threads)
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._output = self._interpreter.get_output_details()[0]["index"]
+
+    def features(self, pixels: Pixels) -> Array:
+        """float32 [features] of a picture, uint8 [height, width, 3] of any size."""
+        picture = prepare(pixels, self._spec).astype(np.float32)[np.newaxis]
+        self._interpreter.set_tensor(self._input, picture)
+        self._interpreter.invoke()
+        return np.array(self._interpreter.get_tensor(self._output)[0], dtype=np.float32)
+
+
+def recipe_name(manifest: Manifest, variants: int) -> str:
+    """Names what the features depend on: backbone, input, augmentation. Another name, another cache."""
+    what = [
+        manifest.parts["backbone"].sha256,
+        manifest.input.width,
+        manifest.input.height,
+        manifest.input.resize_mode,
+        variants,
+        AUGMENTATION if variants > 1 else "",
+    ]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+
+
+def examples(
+    store: FrameStore,
+    cache: FeatureCache,
+    manifest: Manifest,
+    backbone: Callable[[], Backbone],
+    *,
+    split: str,
+    variants: int = VARIANTS,
+    progress: Callable[[int, int], None] | None = None,
+) -> Examples:
+    """The labelled frames of a split as features, computing only those that the cache lacks.
+
+    Args:
+        store: The camera's frames.
+        cache: Their features.
+        manifest: Names labels, input and backbone. Frames whose label it doesn't know are left out.
+        backbone: Makes the backbone; called only where a feature is missing.
+        split: "train" or "test".
+        variants: 1 for testing, VARIANTS for training.
+        progress: Called with (done, total) after every computed frame.
+
+    Returns:
+        Examples in the store's order; empty where nothing is labelled.
+    """
+    frames = [frame for frame in store.frames(split=split) if frame.label in manifest.labels]
+    recipe = recipe_name(manifest, variants)
+    known = cache.get_many([frame.id for frame in frames], recipe)
+    missing = [frame for frame in frames if frame.id not in known]
+    if missing:
+        known |= _compute(store, cache, backbone(), missing, recipe, variants, progress)
+    labels = np.array([manifest.labels.index(frame.label or "") for frame in frames], np.int64)
+    if not frames:
+        return Examples(np.zeros((0, variants, manifest.feature_count), np.float32), labels)
+    return Examples(np.stack([known[frame.id] for frame in frames]), labels)
+
+
+def _compute(
+    store: FrameStore,
+    cache: FeatureCache,
+    backbone: Backbone,
+    frames: Sequence[FrameRecord],
+    recipe: str,
+    variants: int,
+    progress: Callable[[int, int], None] | None,
+) -> dict[str, Array]:
+    computed: dict[str, Array] = {}
+    fresh: dict[str, Array] = {}
+    for number, frame in enumerate(frames, start=1):
+        pictures = augment(store.pixels(frame.id), variants, seed=int(frame.id[:8], 16))
+        fresh[frame.id] = np.stack([backbone.features(picture) for picture in pictures])
+        if len(fresh) == 16 or number == len(frames):  # a night cut short keeps what it has done
+            cache.put_many(recipe, fresh)
+            computed |= fresh
+            fresh = {}
+        if progress:
+            progress(number, len(frames))
+    return computed
+
+
+def augment(pixels: Pixels, variants: int, *, seed: int) -> list[Pixels]:
+    """Variants of a picture: itself, mirrored, then crops of its centre square in other light.
+
+    Args:
+        pixels: uint8 [height, width, 3].
+        variants: How many, at least 1.
+        seed: Same seed, same variants.
+    """
+    pictures = [pixels, np.ascontiguousarray(pixels[:, ::-1])][:variants]
+    generator = np.random.default_rng(seed)
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    while len(pictures) < variants:
+        crop = int(side * generator.uniform(0.75, 1))
+        top = (height - side) // 2 + int(generator.integers(0, side - crop + 1))
+        left = (width - side) // 2 + int(generator.integers(0, side - crop + 1))
+        picture = pixels[top : top + crop, left : left + crop].astype(np.float32)
+        picture *= generator.uniform(0.75, 1.25)
+        lit = np.clip(picture, 0, 255).astype(np.uint8)
+        pictures.append(np.ascontiguousarray(lit[:, ::-1]) if generator.random() < 0.5 else lit)
+    return pictures

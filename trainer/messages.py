@@ -1,0 +1,96 @@
+"""What server and cameras say to each other at night: the names in Flower's records, and nothing more.
+
+| message          | server to camera                                   | camera to server                            |
+|------------------|----------------------------------------------------|---------------------------------------------|
+| query.status     |                                                    | name, version, counts, digests of parts     |
+| train            | arrays (head), config (version, round, recipe)     | arrays (head), metrics (examples, loss)     |
+| evaluate         | arrays (head), config (version)                    | metrics (examples, correct, correct_before) |
+| query.deploy     | config (manifest, signature), parts by SHA-256     | verdict                                     |
+| query.close      |                                                    | (nothing: the night is over)                |
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from appliance.errors import NightError
+from appliance.models.head import Head
+
+ARRAYS = "arrays"
+CONFIG = "config"
+METRICS = "metrics"
+EXAMPLES = "num-examples"  # Flower's own default for weighting
+
+STATUS, DEPLOY, CLOSE = "status", "deploy", "close"
+
+
+@dataclass(frozen=True)
+class CameraStatus:
+    """What a camera says of itself when a night begins.
+
+    Attributes:
+        name: As its people call it.
+        version: The model it runs; 0 for none.
+        train_frames: Labelled frames to learn from, per label.
+        test_frames: Labelled frames to test with, per label.
+        digests: SHA-256 of the parts it holds.
+        ready: Empty, or the reason why it won't train tonight.
+    """
+
+    name: str
+    version: int
+    train_frames: Mapping[str, int]
+    test_frames: Mapping[str, int]
+    digests: tuple[str, ...]
+    ready: str = ""
+
+    def to_record(self) -> ConfigRecord:
+        """As it travels."""
+        return ConfigRecord({"status": json.dumps(asdict(self))})
+
+    @staticmethod
+    def from_record(record: Mapping[str, object]) -> CameraStatus:
+        """Read what :meth:`to_record` wrote.
+
+        Raises:
+            NightError: It isn't a status.
+        """
+        try:
+            body = json.loads(str(record["status"]))
+            return CameraStatus(
+                name=str(body["name"]),
+                version=int(body["version"]),
+                train_frames={str(k): int(v) for k, v in body["train_frames"].items()},
+                test_frames={str(k): int(v) for k, v in body["test_frames"].items()},
+                digests=tuple(map(str, body["digests"])),
+                ready=str(body["ready"]),
+            )
+        except (KeyError, ValueError, TypeError, AttributeError) as error:
+            raise NightError(f"A camera's status can't be read ({error!r})", means="It sits this night out") from error
+
+
+def head_record(head: Head) -> ArrayRecord:
+    """A head as Flower carries it: its arrays in their order."""
+    return ArrayRecord(head.arrays)
+
+
+def head_of(content: RecordDict) -> Head:
+    """The head in a message.
+
+    Raises:
+        NightError: There is none.
+        PartError: Its arrays don't fit together.
+    """
+    record = content.array_records.get(ARRAYS)
+    if record is None:
+        raise NightError("A message came without its head", means="It can't be used")
+    return Head.from_arrays(record.to_numpy_ndarrays())
+
+
+def metrics(**values: float) -> MetricRecord:
+    """Numbers about a head; ``examples`` becomes Flower's own key."""
+    return MetricRecord({EXAMPLES if name == "examples" else name: value for name, value in values.items()})

@@ -1,0 +1,203 @@
+"""The night process: is tonight a good night? Start a SuperNode, answer the server, end with the window."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+
+from appliance.config import DEFAULT_PATH, Settings, load
+from appliance.errors import NightError, PortTakenError, SitecamError
+from appliance.files import write_atomically
+from appliance.fleet import Fleet, load_fleet
+from appliance.models.shelf import Shelf
+from appliance.paths import CameraPaths
+from trainer import flower
+from trainer.client import Camera, client_app
+from trainer.executor import Executor
+from trainer.ledger import note_traffic
+from trainer.wire import Wire
+
+logger = logging.getLogger(__name__)
+
+EXIT_DONE, EXIT_FAULT, EXIT_NOT_TONIGHT = 0, 1, 3
+
+
+class Night:
+    """One night of one camera.
+
+    Args:
+        settings: The camera's.
+        name: The night's name, for status and ledger.
+        window_s: The process ends by itself after so long.
+    """
+
+    def __init__(self, settings: Settings, *, name: str, window_s: float) -> None:
+        self._settings = settings
+        self._paths = CameraPaths(settings.state_dir)
+        self._fleet: Fleet = load_fleet(self._paths.fleet)
+        self._name = name
+        self._ends = time.monotonic() + window_s
+        self._stopped = False
+        self._node: subprocess.Popen[bytes] | None = None
+        self._paths.flower.mkdir(parents=True, exist_ok=True)
+        self.camera = Camera(
+            settings=settings,
+            paths=self._paths,
+            shelf=Shelf(self._paths.models, self._fleet.signing_key),
+            night=name,
+            closing=self._paths.flower / "closing",
+        )
+
+    def stop(self) -> None:
+        """End soon: the message under way is abandoned."""
+        self._stopped = True
+
+    def run(self) -> int:
+        """Train with the fleet until the server closes the night or the window ends.
+
+        Returns:
+            EXIT_DONE, or EXIT_NOT_TONIGHT where this camera had a reason to stay out.
+
+        Raises:
+            SitecamError: The night could not be held, or ended early; the page says why too.
+        """
+        camera = self.camera
+        status = camera.status()
+        if status.ready:
+            camera.say("failed", f"Not tonight: {status.ready}")
+            logger.warning("Not tonight: %s", status.ready)
+            return EXIT_NOT_TONIGHT
+        camera.closing.unlink(missing_ok=True)
+        for split in ("train", "test"):
+            camera.say("features", f"Looking at the {split} frames")
+            camera.examples(split)
+        camera.say("waiting", "Waiting for the server")
+        host, port = self._fleet.address
+        wire = Wire(host, port)
+        try:
+            runtime = self._start_node(wire)
+            Executor(runtime, self._secret, client_app(camera)).run(self._going)
+            if camera.closing.exists():
+                time.sleep(2)  # the SuperNode still has to send the last reply
+        except SitecamError as error:
+            camera.say("failed", str(error))
+            raise
+        finally:
+            self._end_node()
+            traffic = wire.traffic
+            wire.close()
+            note_traffic(self._paths.ledger, self._name, traffic.up_bytes, traffic.down_bytes)
+        if self._stopped:
+            camera.say("failed", "Stopped before the server had closed the night")
+        elif not camera.closing.exists():
+            camera.say("done", "The window ended before the server had closed the night")
+        return EXIT_DONE
+
+    @property
+    def _secret(self) -> Path:
+        return self._paths.flower / "executor.secret"
+
+    @property
+    def _log(self) -> Path:
+        return self._paths.flower / "supernode.log"
+
+    def _going(self) -> bool:
+        if self._node is not None and self._node.poll() is not None and not self._stopped:
+            raise NightError(
+                f"The SuperNode ended with status {self._node.returncode}: {_last_words(self._log)}",
+                means="Tonight ends here for this camera; its model stays",
+                do=f"Read {self._log}",
+            )
+        return not (self._stopped or self.camera.closing.exists() or time.monotonic() > self._ends)
+
+    def _start_node(self, wire: Wire) -> str:
+        """Start the SuperNode; return its Runtime API's address once that answers."""
+        write_atomically(self._secret, secrets.token_bytes(32), mode=0o600)
+        port = _free_port(self._settings.night.runtime_port)
+        host, server_port = self._fleet.address
+        command = [
+            flower.program("flower-supernode"),
+            *("--superlink", f"{host}:{server_port}"),
+            *("--root-certificates", str(self._paths.fleet / "ca.pem")),
+            *("--auth-supernode-private-key", str(self._paths.node_key)),
+            *("--isolation", "process"),
+            *("--host", "127.0.0.1", "--port", str(port)),
+            *("--superexec-auth-secret-file", str(self._secret)),
+        ]
+        environment = flower.environment(self._paths.flower, HTTPS_PROXY=wire.url)
+        with self._log.open("wb") as log:
+            self._node = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        address = f"127.0.0.1:{port}"
+        while self._going():
+            try:
+                httpx.get(f"http://{address}/", timeout=2, trust_env=False)
+                return address
+            except httpx.TransportError:
+                time.sleep(0.2)
+        raise NightError("The night ended before it began", means="Nothing was trained")
+
+    def _end_node(self) -> None:
+        if self._node is None:
+            return
+        self._node.terminate()
+        try:
+            self._node.wait(10)
+        except subprocess.TimeoutExpired:
+            self._node.kill()
+            self._node.wait()
+
+
+def _free_port(wanted: int) -> int:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError as error:
+            raise PortTakenError(
+                f"Port {wanted} on 127.0.0.1 is taken",
+                means="The SuperNode can't start",
+                do="Set another one as night.runtime_port in sitecam.toml, or 0 for any that is free",
+            ) from error
+        return int(probe.getsockname()[1])
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    return " / ".join(lines[-3:])[-600:] or "it said nothing"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The ``sitecam-night`` command."""
+    parser = argparse.ArgumentParser(prog="sitecam-night", description="Train with the fleet for one night.")
+    parser.add_argument("--config", type=Path, default=DEFAULT_PATH, help="the camera's sitecam.toml")
+    parser.add_argument("--window-minutes", type=float, default=240, help="end by itself after so long (default: 240)")
+    parser.add_argument("--night", default="", help="name of the night (default: today's date, UTC)")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        night = Night(
+            load(options.config),
+            name=options.night or datetime.now(UTC).date().isoformat(),
+            window_s=options.window_minutes * 60,
+        )
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: night.stop())
+        return night.run()
+    except (SitecamError, OSError) as error:
+        print(f"sitecam-night: {error}", file=sys.stderr)
+        return error.exit_code if isinstance(error, SitecamError) else EXIT_FAULT
+
+
+if __name__ == "__main__":
+    sys.exit(main())
