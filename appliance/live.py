@@ -100,7 +100,7 @@ class LiveLoop:
         self._waiting: Frame | None = None
         self._model: RunningModel | None = None
         self._replacement: RunningModel | None = None
-        self._retired: RunningModel | None = None
+        self._before: RunningModel | None = None
         self._stopping = threading.Event()
         self._decided_at: deque[float] = deque(maxlen=_GAPS_KEPT)  # time.monotonic()
         self._decisions = 0
@@ -109,6 +109,7 @@ class LiveLoop:
         self._threads: list[threading.Thread] = []
         self.camera_fault: str | None = None
         self.model_fault: str | None = None
+        self.last_failure = ""
 
     def start(self) -> None:
         """Start capturing and classifying. A model or camera that fails at first is tried again."""
@@ -129,22 +130,20 @@ class LiveLoop:
             if thread.is_alive():
                 logger.error("%s did not end within %.0f s", thread.name, deadline_s)
         with self._changed:
-            models = [self._model, self._replacement, self._retired]
-            self._model = self._replacement = self._retired = None
+            models = [self._model, self._replacement, self._before]
+            self._model = self._replacement = self._before = None
         for model in models:
             if model:
                 model.impulse.close()
 
-    def exchange(self, model: RunningModel, *, timeout_s: float) -> RunningModel | None:
-        """Put another model in place between two frames.
+    def exchange(self, model: RunningModel, *, timeout_s: float) -> None:
+        """Put another model in place between two frames; the one before stays at hand until :meth:`settle`.
+
+        Should the new one fail before that, the old one answers the very same frame.
 
         Args:
             model: Started and probed.
             timeout_s: How long the loop may take to get there.
-
-        Returns:
-            The model that ran until now, still running, for the caller to keep or close; None if there was
-            none.
 
         Raises:
             ImpulseError: The loop did not take it in time; it was not put in place.
@@ -159,8 +158,26 @@ class LiveLoop:
                     means="The old model stays",
                     do="Look at the camera's fault on the page",
                 )
-            retired, self._retired = self._retired, None
-            return retired
+
+    def settle(self) -> None:
+        """The exchanged model stays: end the one before it."""
+        with self._changed:
+            old, self._before = self._before, None
+        if old:
+            old.impulse.close()
+
+    def revert(self, *, timeout_s: float) -> None:
+        """Go back to the model before, between two frames, and end the exchanged one.
+
+        Raises:
+            ImpulseError: The loop did not get there in time.
+        """
+        with self._changed:
+            old, self._before = self._before, None
+        if old is None:  # it answers already, because the new one failed; or there was none
+            return
+        self.exchange(old, timeout_s=timeout_s)
+        self.settle()
 
     @property
     def version(self) -> int | None:
@@ -175,7 +192,7 @@ class LiveLoop:
 
     @property
     def failed_answers(self) -> int:
-        """Frames that a model was asked about without giving an answer, since the start."""
+        """How often a model was asked without giving an answer, since the start."""
         return self._failed_answers
 
     def mark(self) -> tuple[float, int, int]:
@@ -211,6 +228,7 @@ class LiveLoop:
                 self._source.close()
                 self._stopping.wait(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
                 attempt += 1
+        self._source.close()  # stop() may have closed it just before it was opened again
 
     def _keep_newest(self, frame: Frame) -> None:
         with self._changed:
@@ -245,33 +263,37 @@ class LiveLoop:
         with self._changed:
             if self._replacement is None:
                 return False
-            self._retired, self._model = self._model, self._replacement
+            self._before, self._model = self._model, self._replacement
             self._replacement = None
             self._changed.notify_all()
             return True
 
     def _decide(self, frame: Frame) -> Decision | None:
-        model = self._model
-        if model is None:
-            return None
-        try:
-            picture = prepare(frame.pixels if frame.small is None else frame.small, model.impulse.info.input)
-            answer = model.impulse.classify(picture)
-        except ImpulseError as error:
-            logger.error("Version %d gave no answer: %s", model.version, error)
-            self.model_fault = str(error)
+        while (model := self._model) is not None:
+            try:
+                picture = prepare(frame.pixels if frame.small is None else frame.small, model.impulse.info.input)
+                answer = model.impulse.classify(picture)
+            except ImpulseError as error:
+                self._give_up(model, error)
+                continue
+            self.model_fault = None
             with self._changed:
-                self._failed_answers += 1
-                self._dropped += 1
-                self._model = None
-            model.impulse.close()
-            return None
-        self.model_fault = None
+                self._decisions += 1
+                self._decided_at.append(time.monotonic())
+            prediction = Prediction(answer.scores, model.version, answer.elapsed_ms)
+            return decide(prediction, sure_above=self._sure_above)
         with self._changed:
-            self._decisions += 1
-            self._decided_at.append(time.monotonic())
-        prediction = Prediction(answer.scores, model.version, answer.elapsed_ms)
-        return decide(prediction, sure_above=self._sure_above)
+            self._dropped += 1
+        return None
+
+    def _give_up(self, model: RunningModel, error: ImpulseError) -> None:
+        """A model failed: the one before it answers, where an exchange isn't settled yet; else none does."""
+        logger.error("Version %d gave no answer: %s", model.version, error)
+        self.model_fault = self.last_failure = str(error)
+        with self._changed:
+            self._failed_answers += 1
+            self._model, self._before = self._before, None
+        model.impulse.close()
 
     def _bring_back(self) -> None:
         """Start the model that should run; while that takes, viewers still see the picture."""

@@ -61,7 +61,9 @@ class CameraProcess:
         )
         self.watch.follow(self.loop)
         self.page = PageServer(
-            create_app(self.watch, time_zone=settings.page.time_zone), settings.page.host, settings.page.port
+            create_app(self.watch, time_zone=settings.page.time_zone, hosts=[settings.page.host]),
+            settings.page.host,
+            settings.page.port,
         )
         rules = SwapRules(soak_decisions=settings.model.soak_decisions)
         self.swapper = Swapper(self._shelf, self.loop, self._start_impulse, threads=settings.model.threads, rules=rules)

@@ -130,10 +130,11 @@ class Swapper:
     def _earn(self, version: int) -> None:
         path, manifest = stage(self._shelf, version, threads=self._threads)
         impulse = self._start_impulse(path)
+        failed_before = self._loop.failed_answers
+        deadline_s = self._rules.exchange_deadline_s
         try:
             probe(impulse, manifest)
-            failed_before = self._loop.failed_answers
-            old = self._loop.exchange(RunningModel(version, impulse), timeout_s=self._rules.exchange_deadline_s)
+            self._loop.exchange(RunningModel(version, impulse), timeout_s=deadline_s)
         except SitecamError:
             impulse.close()
             raise
@@ -141,33 +142,26 @@ class Swapper:
             self._soak(version, failed_before)
             self._shelf.activate(version)
         except (SitecamError, OSError):
-            self._roll_back(old)
+            self._loop.revert(timeout_s=deadline_s)
             raise
-        if old:
-            old.impulse.close()
+        self._loop.settle()
 
     def _soak(self, version: int, failed_before: int) -> None:
         mark = self._loop.mark()
         ends = time.monotonic() + self._rules.soak_deadline_s
-        while self._loop.pace_since(mark).decisions < self._rules.soak_decisions:
+        while True:
             if self._loop.failed_answers > failed_before:
                 raise SwapError(
-                    f"Version {version} failed in live work: {self._loop.model_fault}",
-                    means="The old one runs",
+                    f"Version {version} failed in live work: {self._loop.last_failure}", means="The old one runs"
                 )
+            if self._loop.pace_since(mark).decisions >= self._rules.soak_decisions:
+                return
             if time.monotonic() > ends or self._stopping.wait(0.05):
                 raise SwapError(
                     f"Version {version} made fewer than {self._rules.soak_decisions} decisions in time",
                     means="It could not be judged in live work; the old one runs",
                     do="Look at the camera's fault on the page",
                 )
-
-    def _roll_back(self, old: RunningModel | None) -> None:
-        if old is None:
-            return
-        new = self._loop.exchange(old, timeout_s=self._rules.exchange_deadline_s)
-        if new:
-            new.impulse.close()
 
 
 def stage(shelf: Shelf, version: int, *, threads: int) -> tuple[Path, Manifest]:

@@ -21,7 +21,7 @@ ResizeMode = Literal["fit-shortest", "fit-longest", "squash"]
 RESIZE_MODES: tuple[ResizeMode, ...] = get_args(ResizeMode)
 
 MAX_PICTURE_PIXELS = 50_000_000  # larger than any Pi sensor; a bomb is refused before it is decoded
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "MPO")  # by content, never by the file's name
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP")  # by content, never by the file's name
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,7 @@ def main(grid: Grid, context: Context) -> None:
     """Flower's entry: run the night that the run's settings name."""
     settings = load(Path(os.environ[CONFIG_VARIABLE]))
     paths = ServerPaths(settings.state_dir)
+    logging.basicConfig(filename=paths.flower / "night.log", level=logging.INFO)
     Night(grid, settings, paths, night=int(str(context.run_config["night"]))).run()
 
 

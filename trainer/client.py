@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,7 @@ class Camera:
         shelf: Its models.
         night: The night's name, for status and ledger.
         closing: This file appears when the server says that the night is over.
+        stopping: Set when this camera's night shall end.
     """
 
     settings: Settings
@@ -47,6 +49,7 @@ class Camera:
     shelf: Shelf
     night: str
     closing: Path
+    stopping: threading.Event
 
     def say(self, phase: Phase, message: str, *, number: int = 0, rounds: int = 0) -> None:
         """Tell the page how the night goes."""
@@ -75,6 +78,8 @@ class Camera:
             return Backbone(self.shelf.part(manifest.parts["backbone"]), manifest.input, threads=threads)
 
         def progress(done: int, total: int) -> None:
+            if self.stopping.is_set():
+                raise NightError("The night was stopped", means="What was computed so far is kept")
             if done % 8 == 0 or done == total:
                 self.say("features", f"Looked at {done} of {total} new {split} frames")
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -107,7 +108,13 @@ class Executor:
 def _child(address: str, token: str, app: ClientApp) -> None:
     vars(flower)["install_from_fab"] = _unpack_nothing
     vars(flower)["get_load_client_app_fn"] = lambda **_: lambda *_: app
-    flower.run_clientapp(runtime_api_address=address, token=token, insecure=True, runtime_dependency_install=False)
+    flower.run_clientapp(
+        runtime_api_address=address,
+        token=token,
+        insecure=True,
+        parent_pid=os.getppid(),
+        runtime_dependency_install=False,
+    )
 
 
 def _unpack_nothing(*_: object, **__: object) -> None:

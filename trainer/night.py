@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import logging
+import os
 import secrets
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -30,6 +33,8 @@ from trainer.wire import Wire
 
 logger = logging.getLogger(__name__)
 
+_NICENESS = 10
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 EXIT_DONE, EXIT_FAULT, EXIT_NOT_TONIGHT = 0, 1, 3
 
 
@@ -48,7 +53,7 @@ class Night:
         self._fleet: Fleet = load_fleet(self._paths.fleet)
         self._name = name
         self._ends = time.monotonic() + window_s
-        self._stopped = False
+        self._stopping = threading.Event()
         self._node: subprocess.Popen[bytes] | None = None
         self._paths.flower.mkdir(parents=True, exist_ok=True)
         self.camera = Camera(
@@ -57,11 +62,12 @@ class Night:
             shelf=Shelf(self._paths.models, self._fleet.signing_key),
             night=name,
             closing=self._paths.flower / "closing",
+            stopping=self._stopping,
         )
 
     def stop(self) -> None:
         """End soon: the message under way is abandoned."""
-        self._stopped = True
+        self._stopping.set()
 
     def run(self) -> int:
         """Train with the fleet until the server closes the night or the window ends.
@@ -79,6 +85,7 @@ class Night:
             logger.warning("Not tonight: %s", status.ready)
             return EXIT_NOT_TONIGHT
         camera.closing.unlink(missing_ok=True)
+        os.nice(_NICENESS)  # the live loop comes first
         for split in ("train", "test"):
             camera.say("features", f"Looking at the {split} frames")
             camera.examples(split)
@@ -98,7 +105,7 @@ class Night:
             traffic = wire.traffic
             wire.close()
             note_traffic(self._paths.ledger, self._name, traffic.up_bytes, traffic.down_bytes)
-        if self._stopped:
+        if self._stopping.is_set():
             camera.say("failed", "Stopped before the server had closed the night")
         elif not camera.closing.exists():
             camera.say("done", "The window ended before the server had closed the night")
@@ -113,13 +120,13 @@ class Night:
         return self._paths.flower / "supernode.log"
 
     def _going(self) -> bool:
-        if self._node is not None and self._node.poll() is not None and not self._stopped:
+        if self._node is not None and self._node.poll() is not None and not self._stopping.is_set():
             raise NightError(
                 f"The SuperNode ended with status {self._node.returncode}: {_last_words(self._log)}",
                 means="Tonight ends here for this camera; its model stays",
                 do=f"Read {self._log}",
             )
-        return not (self._stopped or self.camera.closing.exists() or time.monotonic() > self._ends)
+        return not (self._stopping.is_set() or self.camera.closing.exists() or time.monotonic() > self._ends)
 
     def _start_node(self, wire: Wire) -> str:
         """Start the SuperNode; return its Runtime API's address once that answers."""
@@ -137,7 +144,9 @@ class Night:
         ]
         environment = flower.environment(self._paths.flower, HTTPS_PROXY=wire.url)
         with self._log.open("wb") as log:
-            self._node = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
+            self._node = subprocess.Popen(
+                command, env=environment, stdout=log, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
+            )
         address = f"127.0.0.1:{port}"
         while self._going():
             try:
@@ -156,6 +165,11 @@ class Night:
         except subprocess.TimeoutExpired:
             self._node.kill()
             self._node.wait()
+
+
+def _die_with_parent() -> None:
+    """In the child: a SuperNode whose night was killed must not go on telling the server that it is there."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _free_port(wanted: int) -> int:

@@ -120,9 +120,12 @@ class Messages:
             begun = time.perf_counter()
             try:
                 body, position = self._decoder.raw_decode(text, start)
-            except (json.JSONDecodeError, RecursionError):
-                if text.count("{", start) > text.count("}", start):
-                    break  # its end has not come yet
+            except json.JSONDecodeError as error:
+                # Cut short, it fails at its very end or inside a string; anything else is no JSON at all.
+                if error.pos == len(text) or error.msg.startswith("Unterminated string"):
+                    break
+                body, position = None, len(text)
+            except RecursionError:
                 body, position = None, len(text)
             now = time.perf_counter()
             messages.append(Message(body, (begun - self._since) * 1000, (now - begun) * 1000))

@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import DatasetError, StoreError
-from datasets.emoji import find_font
 from datasets.folders import label_names
-from datasets.samples import make_site
 from server.demo.options import Options
 
 _MARK = "made-by-sitecam-demo"
@@ -90,6 +88,9 @@ def lay_out(options: Options) -> DemoSite:
 
 
 def _sample_pictures(options: Options) -> Path:
+    from datasets.emoji import find_font  # real pictures need neither font nor font library
+    from datasets.samples import make_site
+
     root = options.work / "cache" / f"sample-{options.seed}"
     root.parent.mkdir(parents=True, exist_ok=True)
     make_site(find_font(), root, seed=options.seed)

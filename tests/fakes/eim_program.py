@@ -16,11 +16,10 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-SIDE = 32
-PIXELS = SIDE * SIDE
 CRASH_FRAME = 3  # faults that come "later" come with this frame
 
 
@@ -30,6 +29,8 @@ class Program:
     def __init__(self, shape: str, fault: str, token: str) -> None:
         self.shape, self.fault, self.token = shape, fault, token
         self.labels = ["bright", "dark"] if shape == "grey" else ["blue", "green", "red"]
+        self.side = 240 if shape == "large" else 32
+        self.pixels = self.side * self.side
         self.frames = 0
         self.greeted = False
         self.memory: mmap.mmap | None = None
@@ -59,14 +60,16 @@ class Program:
             numbers = body["classify"]
             if not all(isinstance(number, (int, float)) for number in numbers):
                 raise ValueError("Failed to parse classify array, should contain all numbers")
-            if len(numbers) != PIXELS:
-                raise ValueError(f"Invalid number of features in 'classify', expected {PIXELS} but got {len(numbers)}")
+            if len(numbers) != self.pixels:
+                raise ValueError(
+                    f"Invalid number of features in 'classify', expected {self.pixels} but got {len(numbers)}"
+                )
             return self.classify(numbers)
         if isinstance(body.get("classify_shm"), dict) and self.memory:
             elements = body["classify_shm"].get("elements")
-            if elements != PIXELS:
+            if elements != self.pixels:
                 raise ValueError(
-                    f"Invalid value for 'classify_data_shm.elements', expected {PIXELS}, but got {elements}"
+                    f"Invalid value for 'classify_data_shm.elements', expected {self.pixels}, but got {elements}"
                 )
             return self.classify(memoryview(self.memory).cast("f").tolist())
         if isinstance(body.get("set_threshold"), dict):
@@ -81,15 +84,15 @@ class Program:
             "has_anomaly": 0,
             "image_channel_count": 0 if sound else 1 if self.shape == "grey" else 3,
             "image_input_frames": 0 if sound else 1,
-            "image_input_height": 0 if sound else SIDE,
-            "image_input_width": 0 if sound else SIDE,
-            "input_features_count": 16000 if sound else PIXELS,
+            "image_input_height": 0 if sound else self.side,
+            "image_input_width": 0 if sound else self.side,
+            "input_features_count": 16000 if sound else self.pixels,
             "interval_ms": 0.0625 if sound else 1,
             "label_count": len(self.labels),
             "labels": self.labels,
             "model_type": "constrained_object_detection" if self.shape == "objects" else "classification",
             "sensor": 1 if sound else 3,
-            "slice_size": PIXELS // 4,
+            "slice_size": self.pixels // 4,
             "use_continuous_mode": sound,
         }
         project: dict[str, Any] = {"id": 4, "owner": "somebody", "name": "colours", "deploy_version": 7}
@@ -107,37 +110,37 @@ class Program:
             "model_parameters": model,
             "inferencing_engine": {"engine_type": 4, "properties": []},
         }
-        if self.shape == "json":
+        if self.shape in ("json", "large"):
             return reply | {"features_shm_error": "shm_open failed"}
         return reply | {"features_shm": self.share()}
 
     def share(self) -> dict[str, Any]:
         self.segment = Path("/dev/shm") / f"shm-{self.token}{secrets.token_hex(4)}"  # noqa: S108
-        size = {"memory-too-small": 100}.get(self.fault, PIXELS * 4)
+        size = {"memory-too-small": 100}.get(self.fault, self.pixels * 4)
         with self.segment.open("xb+") as file:
             file.truncate(size)
             self.memory = mmap.mmap(file.fileno(), size)
         offer: dict[str, Any] = {
             "name": f"/{self.segment.name}",
-            "size_bytes": PIXELS * 4,
+            "size_bytes": self.pixels * 4,
             "type": "float32",
-            "elements": PIXELS,
+            "elements": self.pixels,
         }
         lies: dict[str, dict[str, Any]] = {
             "memory-elsewhere": {"name": "/../../etc/passwd"},
             "memory-missing": {"name": f"/shm-{self.token}-nowhere"},
-            "memory-of-another-size": {"elements": PIXELS + 1},
+            "memory-of-another-size": {"elements": self.pixels + 1},
         }
         return offer | lies.get(self.fault, {})
 
-    def classify(self, numbers: list[float]) -> dict[str, Any]:
+    def classify(self, numbers: Sequence[float]) -> dict[str, Any]:
         self.frames += 1
         pixels = [int(number) for number in numbers]
         red, green, blue = (sum(pixel >> shift & 255 for pixel in pixels) for shift in (16, 8, 0))
         if self.shape == "grey":
             if not red == green == blue:
                 raise ValueError("This was not a grey picture")
-            bright = red / (255 * PIXELS)
+            bright = red / (255 * self.pixels)
             scores: dict[str, Any] = {"bright": bright, "dark": 1 - bright}
         else:
             total = red + green + blue or 1
@@ -153,65 +156,115 @@ class Program:
             del scores[first]
         elif self.fault == "refuses":
             raise ValueError("Classifying failed, error code was -23")
-        result: Any = "none" if self.fault == "result-not-an-object" else {"classification": scores}
         timing = dict.fromkeys(("dsp", "classification", "anomaly", "json", "stdin", "msg_handler"), 1)
-        return {"result": result, "timing": timing}
+        return {"result": {"classification": scores}, "timing": timing}
 
 
 def send(program: Program, client: socket.socket, reply: dict[str, Any]) -> None:
-    """Send one reply, or do what the fault asks instead. The faults spare the reply to hello."""
-    data = json.dumps(reply).encode() + b"\n\0"
+    """Send one reply, or do what the fault asks instead. Most faults spare the reply to hello."""
     fault = program.fault if program.frames or program.fault.endswith("hello") else ""
-    if program.frames < CRASH_FRAME and fault.endswith("later"):
+    if fault.endswith("later") and program.frames < CRASH_FRAME:
         fault = ""
-    if fault in ("silent", "silent-at-hello"):
-        time.sleep(600)
-    elif fault == "silent-with-a-child":
-        child = subprocess.Popen(["/bin/sleep", "600"])
-        print(f"child {child.pid}", flush=True)
-        time.sleep(600)
-    elif fault == "silent-and-deaf":
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)
-        time.sleep(600)
-    elif fault == "rubbish":
-        client.sendall(b'{"id": 2, "success": tru \n\0')
-    elif fault == "not-an-object":
-        client.sendall(b"[1, 2]\n\0")
-    elif fault == "closes-mid-reply":
-        client.sendall(data[:20])
-        client.shutdown(socket.SHUT_RDWR)
-        time.sleep(600)
-    elif fault == "exits-mid-reply":
-        client.sendall(data[:20])
-        print("Segmentation fault in block 3", flush=True)
-        os._exit(7)
-    elif fault == "killed-later":
-        os.kill(os.getpid(), signal.SIGKILL)
-    elif fault == "other-id":
-        client.sendall(json.dumps(reply | {"id": 999}).encode() + b"\n\0")
-    elif fault == "no-id":
-        client.sendall(json.dumps({"success": True}).encode() + b"\n\0")
-    elif fault == "neither-success-nor-failure":
-        client.sendall(json.dumps({"id": reply["id"]}).encode() + b"\n\0")
-    elif fault == "two-replies":
-        client.sendall(data + data)
-    elif fault == "endless":
-        with contextlib.suppress(OSError):
-            while True:
-                client.sendall(b" " * 65536)
-    elif fault == "trickles":
+    data = encoded(reply)
+    FAULTS.get(fault, answer_well)(client, data)
+
+
+def encoded(reply: Any) -> bytes:
+    return json.dumps(reply).encode() + b"\n\0"
+
+
+def answer_well(client: socket.socket, data: bytes) -> None:
+    client.sendall(data)
+
+
+def changed(**values: Any) -> Callable[[socket.socket, bytes], None]:
+    """A fault that answers with other values; None takes one away."""
+
+    def answer(client: socket.socket, data: bytes) -> None:
+        reply = json.loads(data[:-1]) | values
+        client.sendall(encoded({key: value for key, value in reply.items() if value is not None}))
+
+    return answer
+
+
+def instead(rubbish: bytes) -> Callable[[socket.socket, bytes], None]:
+    return lambda client, _: client.sendall(rubbish)
+
+
+def sleep(_client: socket.socket, _data: bytes) -> None:
+    time.sleep(600)
+
+
+def sleep_deaf(_client: socket.socket, _data: bytes) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    time.sleep(600)
+
+
+def sleep_with_a_child(_client: socket.socket, _data: bytes) -> None:
+    print(f"child {subprocess.Popen(['/bin/sleep', '600']).pid}", flush=True)
+    time.sleep(600)
+
+
+def close_early(client: socket.socket, data: bytes) -> None:
+    client.sendall(data[:20])
+    client.shutdown(socket.SHUT_RDWR)
+    time.sleep(600)
+
+
+def exit_early(client: socket.socket, data: bytes) -> None:
+    client.sendall(data[:20])
+    print("Segmentation fault in block 3", flush=True)
+    os._exit(7)
+
+
+def be_killed(_client: socket.socket, _data: bytes) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def send_without_end(client: socket.socket, _data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            client.sendall(b" " * 65536)
+
+
+def trickle(client: socket.socket, _data: bytes) -> None:
+    with contextlib.suppress(OSError):
         while True:
             client.sendall(b" ")
             time.sleep(0.02)
-    elif fault == "single-bytes":
-        for byte in data:
-            client.sendall(bytes([byte]))
-    elif fault == "chatty":
-        os.write(1, b"a line of no interest\n" * 50_000)  # a megabyte: more than any pipe takes in unread
-        client.sendall(data)
-    else:
-        client.sendall(data)
+
+
+def send_single_bytes(client: socket.socket, data: bytes) -> None:
+    for byte in data:
+        client.sendall(bytes([byte]))
+
+
+def chatter(client: socket.socket, data: bytes) -> None:
+    os.write(1, b"a line of no interest\n" * 50_000)  # a megabyte: more than any pipe takes in unread
+    client.sendall(data)
+
+
+FAULTS: dict[str, Callable[[socket.socket, bytes], None]] = {
+    "silent": sleep,
+    "silent-at-hello": sleep,
+    "silent-and-deaf": sleep_deaf,
+    "silent-with-a-child": sleep_with_a_child,
+    "trickles": trickle,
+    "endless": send_without_end,
+    "exits-mid-reply": exit_early,
+    "closes-mid-reply": close_early,
+    "killed-later": be_killed,
+    "rubbish": instead(b'{"id": 2, "success": tru \n\0'),
+    "not-an-object": instead(b"[1, 2]\n\0"),
+    "other-id": changed(id=999),
+    "no-id": changed(id=None),
+    "neither-success-nor-failure": changed(success=None),
+    "result-not-an-object": changed(result="none"),
+    "two-replies": lambda client, data: client.sendall(data + data),
+    "single-bytes": send_single_bytes,
+    "chatty": chatter,
+}
 
 
 def serve(program: Program, path: str) -> None:
@@ -233,6 +286,8 @@ def serve(program: Program, path: str) -> None:
                 break
             waiting = waiting[end:]
             send(program, client, program.answer(body))
+            if program.fault == "reads-no-more":
+                time.sleep(600)
 
 
 def main() -> None:

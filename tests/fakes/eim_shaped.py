@@ -11,7 +11,8 @@ from tests.fakes import eim_program
 
 # shared-memory: as built since August 2025; json: its shared memory failed; old: as before 2024; grey: one channel.
 SHAPES = ("shared-memory", "json", "old", "grey")
-NOT_OURS = ("sound", "objects")
+LARGE = "large"  # 240 x 240 and no shared memory: half a megabyte of JSON a picture
+NOT_OURS = {"sound": "sound", "objects": "object detection"}  # and the word by which an error should name it
 
 
 def write_shaped(path: Path, shape: str, *, fault: str = "none") -> Path:

@@ -8,6 +8,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from appliance.eim import child
 from appliance.eim.runner import RunningImpulse, start_impulse
 from appliance.errors import ImpulseExitedError, ImpulseSilentError, NotAnImpulseError
 from tests.fakes.eim_faults import AT_CLASSIFY, AT_START, BEARABLE, write_faulty
-from tests.fakes.eim_shaped import write_shaped
+from tests.fakes.eim_shaped import LARGE, NOT_OURS, write_shaped
 from tests.fakes.eim_traces import Traces, runs, segments_of_fake
 
 PICTURE = np.full((32, 32, 3), 90, np.uint8)
@@ -39,6 +40,11 @@ def eim(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert segments_of_fake(path) == []
 
 
+def classify_three(impulse: RunningImpulse) -> None:
+    for _ in range(3):
+        impulse.classify(PICTURE)
+
+
 def start(path: Path, *, start_deadline_s: float = 20, reply_deadline_s: float = 20) -> RunningImpulse:
     return start_impulse(path, start_deadline_s=start_deadline_s, reply_deadline_s=reply_deadline_s)
 
@@ -56,8 +62,7 @@ def test_an_eim_that_fails_at_a_picture_is_named_and_leaves_nothing(eim: Path, f
     with start(write_faulty(eim, fault), reply_deadline_s=patience_s) as impulse:
         pid = impulse.pid
         with pytest.raises(getattr(errors, expected), match=r"fake\.eim"):
-            for _ in range(3):
-                impulse.classify(PICTURE)
+            classify_three(impulse)
         assert not runs(pid)
         assert segments_of_fake(eim) == []
         with pytest.raises(ImpulseExitedError, match=r"fake\.eim is closed.*failed before"):
@@ -81,10 +86,9 @@ def test_the_error_tells_the_exit_status_and_the_last_words(eim: Path) -> None:
 def test_a_killed_eim_is_said_to_be_killed(eim: Path) -> None:
     with (
         start(write_faulty(eim, "killed-later")) as impulse,
-        pytest.raises(ImpulseExitedError, match="SIGKILL.*memory"),
+        pytest.raises(ImpulseExitedError, match=r"SIGKILL.*memory"),
     ):
-        for _ in range(3):
-            impulse.classify(PICTURE)
+        classify_three(impulse)
 
 
 def test_last_words_are_kept_short(eim: Path) -> None:
@@ -102,6 +106,29 @@ def test_what_the_eim_started_ends_with_it(eim: Path) -> None:
         found = re.search(r"child (\d+)", str(caught.value))
         assert found
         assert not runs(int(found[1]))
+
+
+def test_a_request_larger_than_any_socket_buffer_arrives_whole(eim: Path) -> None:
+    with start(write_shaped(eim, LARGE)) as impulse:
+        scores = impulse.classify(np.full((240, 240, 3), 90, np.uint8)).scores
+        assert scores["red"] == pytest.approx(1 / 3)
+
+
+def test_an_eim_that_stops_reading_is_silent_not_a_hang(eim: Path) -> None:
+    with (
+        start(write_shaped(eim, LARGE, fault="reads-no-more"), reply_deadline_s=0.5) as impulse,
+        pytest.raises(ImpulseSilentError, match="took no request"),
+    ):
+        impulse.classify(np.full((240, 240, 3), 90, np.uint8))
+
+
+def test_closing_while_another_thread_waits_for_an_answer_ends_both(eim: Path) -> None:
+    with start(write_faulty(eim, "silent"), reply_deadline_s=0.5) as impulse:
+        with ThreadPoolExecutor(1) as thread:
+            waiting = thread.submit(impulse.classify, PICTURE)
+            impulse.close()
+        assert isinstance(waiting.exception(), ImpulseSilentError | ImpulseExitedError)
+        assert impulse.pid == 0
 
 
 def test_an_eim_that_dies_between_two_pictures_is_noticed_at_the_next(eim: Path) -> None:
@@ -137,7 +164,7 @@ def test_a_missing_file_is_refused(eim: Path) -> None:
         start(eim)
 
 
-@pytest.mark.parametrize(("shape", "said"), [("sound", "sound"), ("objects", "object detection")])
+@pytest.mark.parametrize(("shape", "said"), NOT_OURS.items())
 def test_an_eim_that_answers_other_questions_is_refused(eim: Path, shape: str, said: str) -> None:
     with pytest.raises(NotAnImpulseError, match=said):
         start(write_shaped(eim, shape))

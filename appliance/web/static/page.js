@@ -8,6 +8,7 @@ const KNOWN = {
 };
 const UNSURE = { words: "Not sure", icon: "unsure", tone: "unsure" };
 const NO_ANSWER = { words: "No answer", icon: "waiting", tone: "calm" };
+const NO_PICTURE = { words: "No picture", icon: "camera-off", tone: "calm" };
 
 const STEPS = [
   ["waiting", "Wait"],
@@ -108,7 +109,7 @@ function showPicture(state) {
   if (frame) screen_.style.setProperty("--shape", `${frame.width} / ${frame.height}`);
   if (!frame || (!picture.naturalWidth && !paused)) {
     showState("waiting", faults.camera ? "No picture from the camera" : "Waiting for the picture");
-  } else if (frame.age_s > OLD_AFTER_S && !paused) {
+  } else if (isOld(frame) && !paused) {
     showState("old", `This picture is ${Math.round(frame.age_s)} s old`);
   } else {
     showState("live");
@@ -122,14 +123,28 @@ function showPicture(state) {
 let spokenAt = 0;
 let spoken = "";
 
+/** What a frame showed long ago says nothing of now: neither alarm nor safety. */
+function isOld(frame) {
+  return frame !== null && frame.age_s > OLD_AFTER_S;
+}
+
+function meaningOf({ frame, decision }) {
+  if (isOld(frame)) return NO_PICTURE;
+  if (!decision) return NO_ANSWER;
+  return decision.label === null ? UNSURE : named(decision.label);
+}
+
 function showDecision(state) {
-  const { decision } = state;
-  const meaning = !decision ? NO_ANSWER : decision.label === null ? UNSURE : named(decision.label);
+  const { frame, decision } = state;
+  const meaning = meaningOf(state);
   $("decision").dataset.tone = meaning.tone;
   drawIcon($("decision-icon"), meaning.icon);
   say($("words"), meaning.words);
-  if (!decision) {
-    say($("sure"), state.model.version === null ? "The model is starting" : "Waiting for the model");
+  if (isOld(frame)) {
+    say($("sure"), `Since ${frame.taken}`);
+  } else if (!decision) {
+    const starting = state.model.version === null;
+    say($("sure"), state.faults.model ? "The model has a fault" : starting ? "The model is starting" : "Waiting");
   } else if (decision.label === null) {
     const best = Object.entries(decision.scores).sort((a, b) => b[1] - a[1])[0];
     say($("sure"), best ? `Perhaps: ${named(best[0]).words}` : "");
@@ -140,8 +155,8 @@ function showDecision(state) {
   speak(`${meaning.words}. `, state);
 }
 
-function showScores({ labels, decision }) {
-  const scores = decision ? decision.scores : {};
+function showScores({ frame, labels, decision }) {
+  const scores = decision && !isOld(frame) ? decision.scores : {};
   const names = labels.length ? labels : Object.keys(scores);
   const list = $("scores");
   while (list.children.length > names.length) list.lastChild.remove();
@@ -259,6 +274,7 @@ function show(state) {
 
 let events = null;
 let heardAt = 0;
+let triedAt = 0;
 
 function setLink(name) {
   if (document.body.dataset.link === name) return;
@@ -269,13 +285,15 @@ function setLink(name) {
   if (name === "lost") {
     const taken = $("taken").textContent;
     say($("notice-link-words"), `${taken ? `This is how things stood at ${taken}. ` : ""}Trying again…`);
+    $("decision").dataset.tone = "calm"; // old news must not look like an alarm, nor like safety
+    say($("sure"), taken ? `As of ${taken}` : "");
   }
   if (returned) startPicture(); // its old connection is dead too, and doesn't always say so
 }
 
 function connect() {
   disconnect();
-  heardAt = Date.now();
+  triedAt = Date.now();
   events = new EventSource("/api/events");
   events.addEventListener("message", (event) => {
     heardAt = Date.now();
@@ -289,37 +307,29 @@ function disconnect() {
   events = null;
 }
 
-let triedAt = 0;
-
 setInterval(() => {
   if (!events || Date.now() - heardAt < LOST_AFTER_MS) return;
   setLink("lost");
   // The browser tries again by itself, except after an answer it doesn't like.
-  if (events.readyState === EventSource.CLOSED && Date.now() - triedAt > RETRY_MS) {
-    const heard = heardAt;
-    triedAt = Date.now();
-    connect();
-    heardAt = heard;
-  }
+  if (events.readyState === EventSource.CLOSED && Date.now() - triedAt > RETRY_MS) connect();
 }, 500);
 
-// A page nobody looks at costs the camera nothing.
-document.addEventListener("visibilitychange", () => {
+/** A page nobody looks at costs the camera nothing. */
+function followVisibility() {
   if (document.hidden) {
     disconnect();
     stopPicture();
   } else {
+    heardAt = Date.now();
     connect();
     startPicture();
   }
-});
+}
 
 for (const [, words] of STEPS) {
   const step = document.createElement("li");
   step.textContent = words;
   $("steps").append(step);
 }
-if (!document.hidden) {
-  connect();
-  startPicture();
-}
+document.addEventListener("visibilitychange", followVisibility);
+followVisibility();

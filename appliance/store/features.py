@@ -1,0 +1,99 @@
+"""Backbone features beside the store: a cache that may be lost, never one that is wrong."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from appliance.errors import StoreError
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS features (
+    frame TEXT NOT NULL, recipe TEXT NOT NULL, variants INTEGER NOT NULL, vectors BLOB NOT NULL,
+    PRIMARY KEY (frame, recipe)
+) STRICT
+"""
+_CHUNK = 500  # ids per query: SQLite takes no more than some thousands of parameters
+
+
+class FeatureCache:
+    """Features by frame and recipe; float32, so that they equal the live model's bit for bit.
+
+    Args:
+        root: The store's folder.
+
+    Raises:
+        StoreError: The file can't be used.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._lock = threading.Lock()
+        root.mkdir(parents=True, exist_ok=True)
+        path = root / "features.sqlite"
+        try:
+            self._database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last few, not more
+            self._database.execute(
+                "PRAGMA secure_delete = ON"
+            )  # a deleted frame's features are gone, not just unlisted
+            self._database.execute(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise StoreError(
+                f"The feature cache {path} can't be used ({error})",
+                means="Nothing is lost: it holds what can be computed again",
+                do=f"Delete {path} and start again",
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the file."""
+        with self._lock:
+            self._database.close()
+
+    def get_many(self, ids: Sequence[str], recipe: str) -> dict[str, npt.NDArray[np.float32]]:
+        """Cached features, float32 [variants, features], by frame; frames without any are left out."""
+        found: dict[str, npt.NDArray[np.float32]] = {}
+        with self._lock:
+            for start in range(0, len(ids), _CHUNK):
+                chunk = ids[start : start + _CHUNK]
+                marks = ",".join("?" * len(chunk))
+                query = f"SELECT frame, variants, vectors FROM features WHERE recipe = ? AND frame IN ({marks})"  # noqa: S608  # question marks only
+                for frame, variants, vectors in self._database.execute(query, (recipe, *chunk)):
+                    found[frame] = np.frombuffer(vectors, np.float32).reshape(variants, -1)
+        return found
+
+    def put_many(self, recipe: str, features: Mapping[str, npt.NDArray[np.float32]]) -> None:
+        """Keep features, float32 [variants, features], by frame."""
+        rows = [
+            (frame, recipe, vectors.shape[0], np.ascontiguousarray(vectors, np.float32).tobytes())
+            for frame, vectors in features.items()
+        ]
+        with self._lock:
+            self._database.execute("BEGIN")
+            self._database.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", rows)
+            self._database.execute("COMMIT")
+
+    def forget(self, frame: str) -> None:
+        """Remove a frame's features, of every recipe."""
+        with self._lock:
+            self._database.execute("DELETE FROM features WHERE frame = ?", (frame,))
+
+    def keep_only(self, frames: Collection[str]) -> None:
+        """Remove the features of all other frames."""
+        with self._lock:
+            stored = {row[0] for row in self._database.execute("SELECT DISTINCT frame FROM features")}
+            gone = [(frame,) for frame in stored - set(frames)]
+            self._database.executemany("DELETE FROM features WHERE frame = ?", gone)

@@ -1,0 +1,161 @@
+"""Brings folders of labelled pictures into a store, and reports what it did with every file."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from PIL import Image
+
+from appliance.errors import DatasetError, PictureError
+from appliance.store.frames import IMPORTED, FrameStore, NewFrame, Split
+from appliance.vision import decode, encode_jpeg
+from datasets.folders import LabelledFile, read_folders
+
+_KEEP_BYTES = 2 * 2**20  # a JPEG below this is kept byte for byte
+_UPRIGHT = 1  # EXIF orientation
+_ORIENTATION = 0x0112
+
+
+@dataclass(frozen=True)
+class ImportReport:
+    """What an import did.
+
+    Attributes:
+        added: New frames per split and label.
+        duplicates: Files whose picture was in the store already, or came twice.
+        moved_to_train: Scenes that lay across train and test folders.
+        unreadable: Files that were skipped, with the reason.
+    """
+
+    added: dict[str, dict[str, int]]
+    duplicates: int
+    moved_to_train: int
+    unreadable: tuple[tuple[Path, str], ...]
+
+    def text(self) -> str:
+        """For people."""
+        lines = [
+            f"{split}: " + ", ".join(f"{label} {number}" for label, number in sorted(labels.items()))
+            for split, labels in sorted(self.added.items(), reverse=True)
+        ] or ["nothing new"]
+        if self.duplicates:
+            lines.append(f"{self.duplicates} identical pictures were there already")
+        if self.moved_to_train:
+            lines.append(
+                f"{self.moved_to_train} scenes lay across train and test and went to train: a test frame must be unseen"
+            )
+        lines += [f"skipped {path}: {reason}" for path, reason in self.unreadable]
+        return "\n".join(lines)
+
+    def json(self) -> str:
+        """For programs."""
+        return json.dumps(
+            {
+                "added": self.added,
+                "duplicates": self.duplicates,
+                "moved_to_train": self.moved_to_train,
+                "unreadable": [{"path": str(path), "reason": reason} for path, reason in self.unreadable],
+            },
+            indent=1,
+        )
+
+
+def import_folders(
+    store: FrameStore, directory: Path, *, labels: Sequence[str], by: str, split: Split | None = None
+) -> ImportReport:
+    """Import class folders, with or without train and test above them.
+
+    Args:
+        store: Where the frames go.
+        directory: See :func:`datasets.folders.read_folders`.
+        labels: The fleet's.
+        by: Who labelled them.
+        split: Put everything into this split, whatever the folders say.
+
+    Raises:
+        DatasetError: No class folders, an empty one, a label that the fleet doesn't have, one class only, or no
+            readable picture. The store is as it was.
+    """
+    files = read_folders(directory)
+    _check_labels(store, directory, files, labels, only_test=split == "test")
+    frames: list[NewFrame] = []
+    unreadable: list[tuple[Path, str]] = []
+    wishes: list[Split | None] = []
+    now = datetime.now(UTC)
+    for file in files:
+        try:
+            jpeg = _as_jpeg(file.path)
+        except PictureError as error:
+            unreadable.append((file.path, error.what))
+            continue
+        wish = split or file.split
+        wishes.append(wish)
+        frames.append(NewFrame(jpeg, now, IMPORTED, file.label, by, wish))
+    if not frames:
+        raise DatasetError(
+            f"None of the {len(files)} files in {directory} could be read as a picture ({unreadable[0][1]})",
+            means="Nothing was imported",
+            do="Check that they are JPEG, PNG, WebP or BMP files",
+        )
+    results = store.add_all(frames)
+    mixed = _mixed_scenes([(result.frame.scene, wish) for result, wish in zip(results, wishes, strict=True)])
+    for scene in mixed:
+        store.prefer_train(scene)
+    added: Counter[tuple[str, str]] = Counter()
+    for result in results:
+        if result.new:
+            added["train" if result.frame.scene in mixed else result.frame.split, str(result.frame.label)] += 1
+    table: dict[str, dict[str, int]] = {}
+    for (where, label), number in added.items():
+        table.setdefault(where, {})[label] = number
+    return ImportReport(table, sum(not result.new for result in results), len(mixed), tuple(unreadable))
+
+
+def _check_labels(
+    store: FrameStore, directory: Path, files: Sequence[LabelledFile], labels: Sequence[str], *, only_test: bool
+) -> None:
+    found = {file.label for file in files}
+    for label in sorted(found - set(labels)):
+        near = difflib.get_close_matches(label, labels, n=1, cutoff=0)
+        raise DatasetError(
+            f"{directory} has pictures of {label!r}, which this fleet doesn't know",
+            means="Nothing was imported",
+            do=f"Did you mean {near[0]!r}? Rename the folder; the fleet's labels are {', '.join(labels)}",
+        )
+    known = {label for by_label in store.counts().values() for label in by_label}
+    if len(found | known) < 2 and not only_test:
+        (only,) = found
+        raise DatasetError(
+            f"{directory} has pictures of {only!r} only",
+            means="A model needs two kinds to tell apart; nothing was imported",
+            do=f"Add a folder of another label: {', '.join(label for label in labels if label != only)}",
+        )
+
+
+def _mixed_scenes(scenes: Sequence[tuple[str, Split | None]]) -> set[str]:
+    wishes: dict[str, set[Split | None]] = {}
+    for scene, wish in scenes:
+        wishes.setdefault(scene, set()).add(wish)
+    return {scene for scene, of_scene in wishes.items() if {"train", "test"} <= of_scene}
+
+
+def _as_jpeg(path: Path) -> bytes:
+    """The file itself where it is an upright RGB JPEG of sane size, else the picture encoded anew."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise PictureError(f"{path} can't be opened ({error.strerror})") from error
+    pixels = decode(data, name=str(path))
+    with Image.open(io.BytesIO(data)) as image:
+        plain = image.format == "JPEG" and image.mode == "RGB"
+        upright = image.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT
+    if plain and upright and len(data) <= _KEEP_BYTES:
+        return data
+    return encode_jpeg(pixels, quality=92)

@@ -1,0 +1,209 @@
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from appliance.errors import CameraError, ImpulseError, ImpulseExitedError
+from appliance.frame import Decision, Frame
+from appliance.live import LiveLoop, RunningModel
+from tests.fakes.live_parts import ClickCamera, ScriptedImpulse
+
+
+class Heard:
+    """A listener that keeps what it heard."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self.items: list[tuple[Frame, Decision | None]] = []
+
+    def __call__(self, frame: Frame, decision: Decision | None) -> None:
+        with self._changed:
+            self.items.append((frame, decision))
+            self._changed.notify_all()
+
+    def wait(self, good: Callable[[], bool], timeout_s: float = 10) -> None:
+        with self._changed:
+            assert self._changed.wait_for(good, timeout_s), f"heard {len(self.items)} frames only"
+
+    @property
+    def versions(self) -> list[int]:
+        return [decision.prediction.version for _, decision in self.items if decision]
+
+
+class Stand:
+    """A loop with its fakes, stopped at the test's end."""
+
+    def __init__(self, camera: ClickCamera, restarts: list[ScriptedImpulse]) -> None:
+        self.camera, self.heard = camera, Heard()
+        self.restarts = restarts
+        self.loop = LiveLoop(camera, self._restart, sure_above=0.6, capture_timeout_s=0.5, listeners=[self.heard])
+        self.loop.start()
+
+    def _restart(self) -> RunningModel:
+        if not self.restarts:
+            raise ImpulseExitedError("there is no model to start")
+        impulse = self.restarts.pop(0)
+        return RunningModel(impulse.info.version, impulse)
+
+
+@pytest.fixture
+def stand() -> Iterator[Callable[..., Stand]]:
+    made: list[Stand] = []
+
+    def make(*restarts: ScriptedImpulse, every_s: float | None = 0.01) -> Stand:
+        made.append(Stand(ClickCamera(every_s=every_s), list(restarts)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.loop.stop()
+
+
+def test_every_frame_becomes_a_decision(stand: Callable[..., Stand]) -> None:
+    s = stand(ScriptedImpulse(1), every_s=None)
+    while s.loop.version is None:
+        time.sleep(0.01)
+    for number in range(5):
+        s.camera.click()
+        s.heard.wait(lambda expected=number + 1: len(s.heard.versions) == expected)  # type: ignore[misc]
+    assert [frame.sequence for frame, _ in s.heard.items] == [1, 2, 3, 4, 5]
+    decision = s.heard.items[0][1]
+    assert decision is not None
+    assert (decision.label, decision.confidence) == ("hardhat", 0.8)
+
+
+def test_a_slow_model_drops_old_frames_and_counts_them(stand: Callable[..., Stand]) -> None:
+    s = stand(ScriptedImpulse(1, lambda _: time.sleep(0.2)))
+    s.heard.wait(lambda: len(s.heard.versions) >= 3)
+    numbers = [frame.sequence for frame, decision in s.heard.items if decision]
+    assert numbers[-1] - numbers[0] > len(numbers)
+    assert s.loop.dropped > 0
+
+
+def test_an_exchange_happens_between_two_frames_and_loses_none(stand: Callable[..., Stand]) -> None:
+    first, second = ScriptedImpulse(1), ScriptedImpulse(2)
+    s = stand(first)
+    s.heard.wait(lambda: len(s.heard.versions) >= 5)
+    s.loop.exchange(RunningModel(2, second), timeout_s=5)
+    assert not first.closed
+    s.heard.wait(lambda: s.heard.versions.count(2) >= 5)
+    versions = s.heard.versions
+    assert versions == sorted(versions)
+    assert second.asked >= 5
+    assert s.loop.dropped == 0
+    s.loop.settle()
+    assert first.closed
+
+
+def test_a_new_model_that_fails_before_it_is_settled_costs_no_frame(stand: Callable[..., Stand]) -> None:
+    def die_at_third(asked: int) -> None:
+        if asked == 3:
+            raise ImpulseExitedError("the .eim crashed")
+
+    first, second = ScriptedImpulse(1), ScriptedImpulse(2, die_at_third)
+    s = stand(first)
+    s.heard.wait(lambda: len(s.heard.versions) >= 3)
+    s.loop.exchange(RunningModel(2, second), timeout_s=5)
+    s.heard.wait(lambda: 2 in s.heard.versions and s.heard.versions[-1] == 1)
+    assert second.closed
+    assert not first.closed
+    sequences = [frame.sequence for frame, decision in s.heard.items if decision]
+    assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
+    s.loop.revert(timeout_s=5)  # nothing is left to go back to: the old one answers already
+    assert not first.closed
+
+
+def test_going_back_puts_the_old_model_in_place_and_ends_the_new_one(stand: Callable[..., Stand]) -> None:
+    first, second = ScriptedImpulse(1), ScriptedImpulse(2)
+    s = stand(first)
+    s.heard.wait(lambda: len(s.heard.versions) >= 3)
+    s.loop.exchange(RunningModel(2, second), timeout_s=5)
+    s.heard.wait(lambda: 2 in s.heard.versions)
+    s.loop.revert(timeout_s=5)
+    assert second.closed
+    assert s.loop.version == 1
+
+
+def test_an_exchange_that_the_loop_does_not_reach_leaves_the_old_model(stand: Callable[..., Stand]) -> None:
+    stuck = threading.Event()
+
+    def hang(_: int) -> None:
+        stuck.wait(5)
+
+    s = stand(ScriptedImpulse(1, hang))
+    while s.restarts or s.loop.version is None:
+        time.sleep(0.01)
+    time.sleep(0.1)
+    with pytest.raises(ImpulseError, match="did not take the new model"):
+        s.loop.exchange(RunningModel(2, ScriptedImpulse(2)), timeout_s=0.3)
+    stuck.set()
+    s.heard.wait(lambda: len(s.heard.versions) >= 2)
+    assert set(s.heard.versions) == {1}
+
+
+def test_a_model_that_dies_is_started_again(stand: Callable[..., Stand]) -> None:
+    def die_at_third(asked: int) -> None:
+        if asked == 3:
+            raise ImpulseExitedError("the .eim ended")
+
+    first, second = ScriptedImpulse(1, die_at_third), ScriptedImpulse(1)
+    s = stand(first, second)
+    s.heard.wait(lambda: second.asked >= 3)
+    assert first.closed
+    assert s.loop.failed_answers == 1
+    assert s.loop.model_fault is None
+
+
+def test_while_no_model_can_be_started_viewers_still_see_the_picture(stand: Callable[..., Stand]) -> None:
+    s = stand()
+    s.heard.wait(lambda: len(s.heard.items) >= 5)
+    assert s.heard.versions == []
+    assert "no model to start" in str(s.loop.model_fault)
+    assert s.loop.dropped >= 5
+
+
+def test_a_new_version_heals_a_loop_whose_model_cannot_be_started(stand: Callable[..., Stand]) -> None:
+    s = stand()
+    s.heard.wait(lambda: len(s.heard.items) >= 2)
+    s.loop.exchange(RunningModel(2, ScriptedImpulse(2)), timeout_s=10)
+    s.heard.wait(lambda: s.heard.versions.count(2) >= 3)
+
+
+def test_a_camera_that_fails_is_opened_again_and_the_fault_is_told(stand: Callable[..., Stand]) -> None:
+    s = stand(ScriptedImpulse(1), every_s=None)
+    while s.camera.opened < 2:  # no click within the time-out
+        time.sleep(0.05)
+    assert s.loop.camera_fault is None or "no frame within" in s.loop.camera_fault
+    s.camera.fail_next = CameraError("the cable is loose")
+    while "loose" not in str(s.loop.camera_fault):
+        time.sleep(0.02)
+    opened = s.camera.opened
+    while s.camera.opened == opened:
+        time.sleep(0.05)
+    s.camera.click()
+    s.heard.wait(lambda: len(s.heard.versions) >= 1)
+    assert s.loop.camera_fault is None
+
+
+def test_gaps_and_counts_since_a_mark_are_those_of_that_span(stand: Callable[..., Stand]) -> None:
+    def pause_at_tenth(asked: int) -> None:
+        if asked == 10:
+            time.sleep(0.3)
+
+    s = stand(ScriptedImpulse(1, pause_at_tenth))
+    mark = s.loop.mark()
+    s.heard.wait(lambda: len(s.heard.versions) >= 15)
+    pace = s.loop.pace_since(mark)
+    assert pace.longest_gap_ms >= 300
+    assert pace.decisions >= 15
+    assert s.loop.pace_since(s.loop.mark()).gaps_ms == []
+
+
+def test_stop_ends_threads_and_model(stand: Callable[..., Stand]) -> None:
+    impulse = ScriptedImpulse(1)
+    s = stand(impulse)
+    s.heard.wait(lambda: len(s.heard.versions) >= 1)
+    s.loop.stop()
+    assert impulse.closed
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("live-")]

@@ -1,0 +1,154 @@
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from appliance.eim.runner import Impulse, start_impulse
+from appliance.errors import ImpulseExitedError, ImpulseSilentError
+from appliance.live import LiveLoop, RunningModel
+from appliance.models.shelf import Shelf
+from appliance.models.verdict import read_verdict
+from appliance.swap import Swapper, SwapRules, stage
+from tests.fakes.fleet import TinyFleet
+from tests.fakes.live_parts import ClickCamera, ScriptedImpulse
+
+RULES = SwapRules(soak_decisions=5, soak_deadline_s=5, exchange_deadline_s=5)
+
+
+class Bench:
+    """A loop that runs version 1, a shelf on which version 2 waits, and a swapper between them."""
+
+    def __init__(self, shelf: Shelf, new: Callable[[Path], Impulse]) -> None:
+        self.shelf = shelf
+        self.old = ScriptedImpulse(1)
+        self.loop = LiveLoop(
+            ClickCamera(every_s=0.01),
+            lambda: RunningModel(1, self.old),
+            sure_above=0.6,
+            capture_timeout_s=1,
+        )
+        self.loop.start()
+        while self.loop.version is None:
+            time.sleep(0.01)
+        self.swapper = Swapper(shelf, self.loop, new, threads=1, rules=RULES)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, tiny_backbone: bytes) -> Iterator[Callable[[Callable[[Path], Impulse]], Bench]]:
+    made: list[Bench] = []
+
+    def make(new: Callable[[Path], Impulse]) -> Bench:
+        fleet = TinyFleet(tmp_path, tiny_backbone)
+        shelf = fleet.shelf(tmp_path / "models", 1)
+        shelf.accept(*fleet.version(2))
+        shelf.offer(2)
+        made.append(Bench(shelf, new))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.loop.stop()
+
+
+def test_a_good_version_runs_afterwards_and_the_old_one_has_ended(
+    bench: Callable[[Callable[[Path], Impulse]], Bench],
+) -> None:
+    b = bench(lambda path: start_impulse(path))  # the real .eim, assembled and started
+    verdict = b.swapper.swap(2)
+    assert verdict.accepted, verdict.reason
+    assert (b.loop.version, b.shelf.current, b.shelf.previous, b.shelf.offered) == (2, 2, 1, None)
+    assert b.old.closed
+    assert verdict.swap is not None
+    assert verdict.swap.frames_lost == 0
+    assert verdict.swap.longest_gap_ms >= verdict.swap.steady_p99_ms > 0
+    assert read_verdict(b.shelf.root, 2) == verdict
+
+
+def never_starts(_: Path) -> Impulse:
+    raise ImpulseExitedError("the .eim ended with status 1")
+
+
+def says_another_version(_: Path) -> Impulse:
+    return ScriptedImpulse(7)
+
+
+def silent_when_probed(_: Path) -> Impulse:
+    def answer(_: int) -> None:
+        raise ImpulseSilentError("no answer within 5 s")
+
+    return ScriptedImpulse(2, answer)
+
+
+def dies_in_live_work(_: Path) -> Impulse:
+    def answer(asked: int) -> None:
+        if asked == 5:  # three golden pictures, then the second live frame
+            raise ImpulseExitedError("the .eim crashed")
+
+    return ScriptedImpulse(2, answer)
+
+
+@pytest.mark.parametrize(
+    ("new", "words"),
+    [
+        (never_starts, "ended with status 1"),
+        (says_another_version, "says it is version 7"),
+        (silent_when_probed, "no answer"),
+        (dies_in_live_work, "failed in live work"),
+    ],
+)
+def test_a_bad_version_leaves_the_old_one_answering_with_a_reason(
+    bench: Callable[[Callable[[Path], Impulse]], Bench], new: Callable[[Path], Impulse], words: str
+) -> None:
+    b = bench(new)
+    verdict = b.swapper.swap(2)
+    assert not verdict.accepted
+    assert words in verdict.reason
+    assert (b.shelf.current, b.shelf.offered) == (1, None)
+    ends = time.monotonic() + 5
+    mark = b.loop.mark()
+    while b.loop.pace_since(mark).decisions < 3 and time.monotonic() < ends:
+        time.sleep(0.02)
+    assert b.loop.version == 1
+    assert b.loop.pace_since(mark).decisions >= 3
+
+
+def test_a_damaged_part_on_disk_is_found_before_it_runs(
+    bench: Callable[[Callable[[Path], Impulse]], Bench],
+) -> None:
+    b = bench(never_starts)
+    head = b.shelf.manifest(2).parts["head"]
+    (b.shelf.root / "parts" / head.sha256).write_bytes(b"rubbish")
+    verdict = b.swapper.swap(2)
+    assert not verdict.accepted
+    assert "doesn't match its hash" in verdict.reason or "don't match its hash" in verdict.reason
+
+
+def test_an_offer_found_at_start_is_taken_up(bench: Callable[[Callable[[Path], Impulse]], Bench]) -> None:
+    b = bench(lambda _: ScriptedImpulse(2))
+    b.swapper.start()
+    ends = time.monotonic() + 15
+    while b.shelf.current != 2 and time.monotonic() < ends:
+        time.sleep(0.05)
+    b.swapper.stop()
+    assert (b.shelf.current, b.loop.version) == (2, 2)
+    assert not [thread for thread in threading.enumerate() if thread.name == "swapper"]
+
+
+def test_a_verdict_that_was_given_is_not_given_again(
+    bench: Callable[[Callable[[Path], Impulse]], Bench],
+) -> None:
+    b = bench(never_starts)
+    first = b.swapper.swap(2)
+    b.shelf.offer(2)  # as if the power had gone before the offer was withdrawn
+    assert b.swapper.swap(2) == first
+    assert b.shelf.offered is None
+
+
+def test_staging_twice_makes_one_file(tmp_path: Path, tiny_backbone: bytes) -> None:
+    shelf = TinyFleet(tmp_path, tiny_backbone).shelf(tmp_path / "models", 1)
+    path, manifest = stage(shelf, 1, threads=1)
+    assert manifest.version == 1
+    inode = path.stat().st_ino
+    assert stage(shelf, 1, threads=1)[0].stat().st_ino == inode
