@@ -110,7 +110,8 @@ class Swapper:
         mark = self._loop.mark()
         try:
             self._earn(version)
-            accepted, reason = True, f"Version {version} runs: it started, answered and held"
+            accepted = True
+            reason = f"It answered every probe and {self._rules.soak_decisions} live frames"
         except SitecamError as error:
             accepted, reason = False, str(error)
         figures = _figures(self._loop.pace_since(mark), steady)

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image
+import numpy.typing as npt
+from PIL import Image, ImageFilter
 
 from datasets.emoji import EmojiFont
 
@@ -55,7 +56,7 @@ class Cast:
         # In the darkest skin tone nothing but hat, shirt and vest has strong colours.
         worker = font.glyph(f"👷{_DARKEST}{_MAN}")
         colours = np.asarray(worker).astype(np.int16)
-        strong = colours[..., :3].max(axis=-1) - colours[..., :3].min(axis=-1) > 60
+        strong = _closed(colours[..., :3].max(axis=-1) - colours[..., :3].min(axis=-1) > 60)
         rows = np.arange(worker.height)[:, None] / worker.height
         self._hat = strong & (rows < _FOREHEAD)
         clothes = np.asarray(worker).copy()
@@ -99,6 +100,12 @@ class Cast:
         dressed = person.copy()
         dressed.alpha_composite(Image.fromarray(clothes))
         return dressed
+
+
+def _closed(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """The mask without its cracks: where blue meets yellow, the drawing's edge is grey."""
+    image = Image.fromarray(mask.astype(np.uint8) * 255)
+    return np.asarray(image.filter(ImageFilter.MaxFilter(5)).filter(ImageFilter.MinFilter(5))) > 0
 
 
 def _pick(rng: np.random.Generator, choices: Sequence[T]) -> T:

@@ -1,8 +1,9 @@
-"""Reads folders of labelled pictures: class folders, with or without train and test above them."""
+"""Reads folders of labelled pictures: class folders, with or without a split, and the tutorial's layout."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,7 +11,10 @@ from typing import Literal
 from appliance.errors import DatasetError
 
 Split = Literal["train", "test"]
-_SPLITS: tuple[Split, ...] = ("train", "test")
+SPLITS: tuple[Split, ...] = ("train", "test")
+
+_TUTORIAL_PART = re.compile(r"dataset_(client\d+|server)")
+_LAYOUTS = "DIR/<label>/*, DIR/{train,test}/<label>/* or DIR/dataset_client1/{train,test}/<label>/*"
 
 
 @dataclass(frozen=True)
@@ -18,9 +22,9 @@ class LabelledFile:
     """A file in a class folder.
 
     Attributes:
-        path: Where it is.
-        label: Its folder's name.
-        split: The split folder above that; None where there is none.
+        path: The file; whether it is a picture is not known yet.
+        label: Its class folder's name.
+        split: What the folders say it is for; None where they don't say.
     """
 
     path: Path
@@ -28,45 +32,82 @@ class LabelledFile:
     split: Split | None
 
 
-def read_folders(root: Path) -> list[LabelledFile]:
-    """All files of ``root/<label>/`` or ``root/{train,test}/<label>/``, sorted; hidden ones are left out.
+def labels_in(files: Iterable[LabelledFile]) -> tuple[str, ...]:
+    """The labels found, in alphabetical order."""
+    return tuple(sorted({file.label for file in files}))
+
+
+def read_folders(directory: Path, *, fewest_labels: int = 2) -> list[LabelledFile]:
+    """List the labelled files below ``directory``, in the order of their paths.
+
+    Three layouts are read: ``<label>/*``; ``{train,test}/<label>/*``; and the tutorial's, where either of these
+    lies in dataset_client1, dataset_client2, ... and dataset_server. Hidden files and whatever isn't a file are
+    passed over. File names' endings mean nothing: many a .jpg is a PNG.
+
+    Args:
+        directory: Where to look.
+        fewest_labels: How many different labels there must be.
 
     Raises:
-        DatasetError: No such folder, no class folders in it, or an empty class folder.
+        DatasetError: No such folder, no class folders in it, an empty class folder, or too few labels.
     """
-    if not root.is_dir():
-        raise DatasetError(f"There is no folder {root}", do="Check the path")
-    files: list[LabelledFile] = []
-    for split, label, folder in _class_folders(root):
-        inside = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-        if not inside:
-            raise DatasetError(
-                f"The class folder {folder} is empty",
-                means="Nothing was read",
-                do=f"Put pictures of {label!r} into it, or remove it",
-            )
-        files += [LabelledFile(path, label, split) for path in inside]
-    if not files:
+    if not directory.is_dir():
         raise DatasetError(
-            f"{root} has no class folders",
-            means="A picture's label is the name of the folder that it lies in, so nothing could be read",
-            do=f"Lay it out as {root}/<label>/ or {root}/train/<label>/ and {root}/test/<label>/",
+            f"There is no folder {directory}", means="Nothing was read", do="Check the path and its spelling"
+        )
+    parts = [folder for folder in _folders(directory) if _TUTORIAL_PART.fullmatch(folder.name)]
+    files = [file for part in parts or [directory] for file in _read_part(part)]
+    labels = labels_in(files)
+    if len(labels) < fewest_labels:
+        raise DatasetError(
+            f"{directory} holds pictures of one class only ({labels[0]})",
+            means="A model that has seen one class calls everything by its name",
+            do="Add a folder of pictures of what the camera should tell it from",
         )
     return files
 
 
-def label_names(root: Path) -> list[str]:
-    """The labels of a folder that :func:`read_folders` reads, sorted."""
-    return sorted({label for _, label, _ in _class_folders(root)})
+def _read_part(folder: Path) -> list[LabelledFile]:
+    inner = _folders(folder)
+    split_folders = [child for child in inner if child.name in SPLITS and _folders(child)]
+    if not split_folders:
+        return _read_classes(folder, None)
+    others = [child.name for child in inner if child not in split_folders]
+    if others:
+        raise DatasetError(
+            f"{folder} holds {', '.join(others)} beside {' and '.join(child.name for child in split_folders)}",
+            means="It is not clear whether those pictures are to train or to test on",
+            do="Move them into train or test, or out of this folder",
+        )
+    return [
+        file for split in SPLITS if folder / split in split_folders for file in _read_classes(folder / split, split)
+    ]
 
 
-def _class_folders(root: Path) -> Iterator[tuple[Split | None, str, Path]]:
-    found = [(split, root / split) for split in _SPLITS if (root / split).is_dir()]
-    if not found:
-        yield from ((None, folder.name, folder) for folder in _subfolders(root))
-    for split, above in found:
-        yield from ((split, folder.name, folder) for folder in _subfolders(above))
+def _read_classes(folder: Path, split: Split | None) -> list[LabelledFile]:
+    classes = _folders(folder)
+    if not classes:
+        raise DatasetError(
+            f"{folder} has no class folders in it",
+            means="Without them nobody knows what its pictures show",
+            do=f"Put the pictures into one folder per label: {_LAYOUTS}",
+        )
+    files: list[LabelledFile] = []
+    for labelled in classes:
+        found = sorted(path for path in labelled.iterdir() if not _hidden(path) and path.is_file())
+        if not found:
+            raise DatasetError(
+                f"The class folder {labelled} is empty",
+                means=f"Nothing can be learned about {labelled.name!r} from it",
+                do="Put pictures into it, or remove it",
+            )
+        files += [LabelledFile(path, labelled.name, split) for path in found]
+    return files
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+def _folders(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.iterdir() if not _hidden(path) and path.is_dir())
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".")

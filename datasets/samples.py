@@ -148,7 +148,7 @@ def _put_person(image: Image.Image, person: Image.Image, rng: np.random.Generato
         person = person.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     sprite = turned(
         person,
-        height_px=float(rng.uniform(1.75, 3.1)) * person.height,  # a head alone is as large as one on shoulders
+        height_px=float(rng.uniform(1.9, 3.2)) * person.height,  # a head alone is as large as one on shoulders
         stretch=float(rng.uniform(0.85, 1.15)),
         degrees=float(rng.uniform(-10, 10)),
     )

@@ -296,7 +296,8 @@ class Night:
                 self._note(f"{name} gave no verdict on version {version}: {error}")
                 return
             verdicts[name] = verdict
-            self._note(f"{name}: {verdict.reason}")
+            verb = "runs" if verdict.accepted else "refused"
+            self._note(f"{name} {verb} version {version}: {verdict.reason}")
 
         answers = ask(
             self._grid,

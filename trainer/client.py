@@ -163,7 +163,8 @@ def client_app(camera: Camera) -> ClientApp:
     @app.query(messages.DEPLOY)
     def deploy(message: Message, _: Context) -> Message:
         verdict = _take_model(camera, message.content)
-        camera.say("done", verdict.reason)
+        end = "runs" if verdict.accepted else "was not taken"
+        camera.say("done", f"Version {verdict.version} {end}. {verdict.reason}")
         record = ConfigRecord({"verdict": verdict.to_json()})
         return _reply(camera, message, RecordDict({messages.CONFIG: record}))
 

@@ -393,6 +393,7 @@ def end_cleanly(leftovers: Leftovers) -> None:
     if prctl is not None:
         signal.signal(signal.SIGUSR1, end_if_orphaned)
         prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
+        end_if_orphaned(signal.SIGUSR1, None)  # it may have died while we asked to be told
 
 
 def main(arguments: list[str], read: Callable[[str], bytes]) -> int:

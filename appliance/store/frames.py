@@ -7,7 +7,6 @@ scene is first seen, so that no test frame has a near-twin among the training fr
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 import sqlite3
@@ -24,15 +23,15 @@ from appliance.errors import StoreError
 from appliance.files import sync_folder, write_atomically
 from appliance.frame import Pixels
 from appliance.store.features import FeatureCache
+from appliance.store.scenes import Sighting, assign_scenes
 from appliance.store.schema import open_database
 from appliance.vision import decode
-from datasets.likeness import difference_hash, near
+from datasets.likeness import content_hash, likeness
 
 Split = Literal["train", "test"]
 IMPORTED = "import"
 
 _BLOCK_S = 600  # live frames further apart than this are different scenes, however alike
-_TEST_SHARE = 0.2
 _ID = re.compile(r"[0-9a-f]{32}")
 _COLUMNS = (
     "frames.id, taken_utc, source, width, height, content_hash, likeness, scene, split,"
@@ -150,26 +149,31 @@ class FrameStore:
             OSError: The disk refused.
             StoreError: The database did.
         """
+        seen = [_Seen.of(frame) for frame in frames]  # decoding takes time: not while others wait for the lock
         written: list[Path] = []
         try:
             with self._transaction():
-                scenes = _Scenes(self._database)
-                return [self._add(frame, scenes, written) for frame in frames]
+                fresh = self._fresh(seen)
+                sightings = [Sighting(new.likeness, _block(new.frame), new.frame.split) for new in fresh]
+                for new, scene in zip(fresh, assign_scenes(self._database, sightings), strict=True):
+                    self._insert(new, scene, written)
+                return self._results(seen, fresh)
         except BaseException:
             for path in written:
                 path.unlink(missing_ok=True)
             raise
 
-    def _add(self, frame: NewFrame, scenes: _Scenes, written: list[Path]) -> Added:
-        pixels = decode(frame.jpeg)
-        height, width = pixels.shape[:2]
-        content = hashlib.sha256(f"{width}x{height}".encode() + pixels.tobytes()).hexdigest()
-        row = self._database.execute("SELECT id FROM frames WHERE content_hash = ?", (content,)).fetchone()
-        if row is not None:
-            return Added(self.frame(row[0]), new=False)
-        likeness = difference_hash(pixels)
-        scene = scenes.of(likeness, frame)
-        identity = secrets.token_hex(16)
+    def _fresh(self, seen: Sequence[_Seen]) -> list[_Seen]:
+        """Those whose picture is neither stored yet nor earlier in the batch."""
+        fresh: dict[str, _Seen] = {}
+        for new in seen:
+            query = "SELECT 1 FROM frames WHERE content_hash = ?"
+            if self._database.execute(query, (new.content_hash,)).fetchone() is None:
+                fresh.setdefault(new.content_hash, new)
+        return list(fresh.values())
+
+    def _insert(self, new: _Seen, scene: str, written: list[Path]) -> None:
+        frame, identity = new.frame, secrets.token_hex(16)
         path = self._path(identity)
         path.parent.mkdir(exist_ok=True)
         written.append(path)
@@ -178,11 +182,19 @@ class FrameStore:
         self._database.execute(
             "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                *(identity, _text(frame.taken_utc), frame.source, width, height, content, likeness, scene),
+                *(identity, _text(frame.taken_utc), frame.source, new.width, new.height),
+                *(new.content_hash, new.likeness, scene),
                 *(frame.label, labelled, frame.by if frame.label is not None else None),
             ),
         )
-        return Added(self.frame(identity), new=True)
+
+    def _results(self, seen: Sequence[_Seen], fresh: Sequence[_Seen]) -> list[Added]:
+        first = {id(new) for new in fresh}
+        results = []
+        for new in seen:
+            (record,) = self._select("content_hash = ?", [new.content_hash])
+            results.append(Added(record, new=id(new) in first))
+        return results
 
     def label(self, frame_id: str, label: str, *, by: str) -> None:
         """Say what a frame shows. When this returns, a power cut can't take it back.
@@ -328,26 +340,25 @@ class FrameStore:
                 ) from error
 
 
-class _Scenes:
-    """The scenes a new frame may belong to, read once per batch."""
+@dataclass(frozen=True)
+class _Seen:
+    """A new frame, looked at."""
 
-    def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
-        rows = database.execute("SELECT likeness, scene, block FROM frames JOIN scenes ON scene = scenes.id").fetchall()
-        self._hashes = [bytes(row[0]) for row in rows]
-        self._scenes = [(str(row[1]), row[2]) for row in rows]
+    frame: NewFrame
+    width: int
+    height: int
+    content_hash: str
+    likeness: bytes
 
-    def of(self, likeness: bytes, frame: NewFrame) -> str:
-        """The scene of a frame, made where it is new."""
-        block = None if frame.source == IMPORTED else int(frame.taken_utc.timestamp()) // _BLOCK_S
-        scene = next((self._scenes[i][0] for i in near(likeness, self._hashes) if self._scenes[i][1] == block), None)
-        if scene is None:
-            scene = secrets.token_hex(16)
-            drawn: Split = "test" if int(scene[:8], 16) / 2**32 < _TEST_SHARE else "train"
-            self._database.execute("INSERT INTO scenes VALUES (?, ?, ?)", (scene, frame.split or drawn, block))
-        self._hashes.append(likeness)
-        self._scenes.append((scene, block))
-        return scene
+    @staticmethod
+    def of(frame: NewFrame) -> _Seen:
+        pixels = decode(frame.jpeg)
+        height, width = pixels.shape[:2]
+        return _Seen(frame, width, height, content_hash(pixels), likeness(pixels))
+
+
+def _block(frame: NewFrame) -> int | None:
+    return None if frame.source == IMPORTED else int(frame.taken_utc.timestamp()) // _BLOCK_S
 
 
 def _checked(frame_id: str) -> str:

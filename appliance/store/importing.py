@@ -83,7 +83,7 @@ def import_folders(
         DatasetError: No class folders, an empty one, a label that the fleet doesn't have, one class only, or no
             readable picture. The store is as it was.
     """
-    files = read_folders(directory)
+    files = read_folders(directory, fewest_labels=1)  # the store may hold the other one already
     _check_labels(store, directory, files, labels, only_test=split == "test")
     frames: list[NewFrame] = []
     unreadable: list[tuple[Path, str]] = []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.errors import DatasetError, StoreError
-from datasets.folders import label_names
+from datasets.folders import labels_in, read_folders
 from server.demo.options import Options
 
 _MARK = "made-by-sitecam-demo"
@@ -70,7 +70,7 @@ def lay_out(options: Options) -> DemoSite:
             means="The demo needs dataset_client1, dataset_client2 (each with train and test) and dataset_server/test",
             do="Give such a folder with --data, or leave it out to use sample frames",
         )
-    labels = sorted({label for client in clients for label in label_names(client)})
+    labels = list(labels_in(file for client in clients for file in read_folders(client)))
     root = options.work / "demo"
     _clear(root)
     server_config = root / "sitecam-server.toml"
@@ -93,7 +93,14 @@ def _sample_pictures(options: Options) -> Path:
 
     root = options.work / "cache" / f"sample-{options.seed}"
     root.parent.mkdir(parents=True, exist_ok=True)
-    make_site(find_font(), root, seed=options.seed)
+    font = find_font()
+    if font is None:
+        raise DatasetError(
+            "No colour emoji font was found",
+            means="The sample frames are drawn from one",
+            do="Install fonts-noto-color-emoji, name a NotoColorEmoji.ttf with SITECAM_EMOJI_FONT, or use --data",
+        )
+    make_site(font, root, seed=options.seed)
     return root
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,9 +22,9 @@ class Traces:
         threads: Names of its threads.
     """
 
-    descriptors: tuple[str, ...]
-    children: frozenset[int]
-    threads: tuple[str, ...]
+    descriptors: Counter[str]
+    children: Counter[int]
+    threads: Counter[str]
 
     @staticmethod
     def now() -> Traces:
@@ -35,13 +36,21 @@ class Traces:
                 descriptors.append(os.readlink(f"/proc/self/fd/{entry}"))  # noqa: PTH115
             except FileNotFoundError:
                 continue  # the descriptor that the listing itself had
-        children = {
+        children = Counter(
             int(child)
             for task in Path("/proc/self/task").iterdir()
             for child in (task / "children").read_text().split()
-        }
-        threads = sorted(thread.name for thread in threading.enumerate())
-        return Traces(tuple(sorted(descriptors)), frozenset(children), tuple(threads))
+        )
+        threads = Counter(thread.name for thread in threading.enumerate())
+        return Traces(Counter(descriptors), children, threads)
+
+    def beyond(self, before: Traces) -> list[object]:
+        """What there is now and wasn't then."""
+        return [
+            *(self.descriptors - before.descriptors),
+            *(self.children - before.children),
+            *(self.threads - before.threads),
+        ]
 
 
 def segments_of_fake(path: Path) -> list[str]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -95,11 +97,12 @@ def test_it_runs_from_another_folder_and_with_spaces_in_its_path(tiny_backbone: 
 
 
 @pytest.mark.litert
-def test_what_lies_in_its_folder_does_not_change_what_it_runs(tiny_backbone: bytes, tmp_path: Path) -> None:
+def test_neither_its_folder_nor_the_environment_changes_what_it_runs(tiny_backbone: bytes, tmp_path: Path) -> None:
     (tmp_path / "numpy.py").write_text("raise SystemExit('hijacked')")
     (tmp_path / "appliance.py").write_text("raise SystemExit('hijacked')")
     eim = parts.tiny_eim(tmp_path / "m.eim", tiny_backbone)
-    assert json.loads(run([eim, "stdin"], given=HELLO, cwd=tmp_path))["success"]
+    hostile = ["/usr/bin/env", f"PYTHONPATH={tmp_path}", "PYTHONHOME=/nowhere"]
+    assert json.loads(run([*hostile, eim, "stdin"], given=HELLO, cwd=tmp_path))["success"]
 
 
 @pytest.mark.litert
@@ -186,6 +189,51 @@ def test_it_loads_nothing_that_it_does_not_need(tiny_eim: Path) -> None:
     assert b"numpy" in loaded
     unwanted = {b"PIL", b"cv2", b"cryptography", b"tensorflow", b"multiprocessing", b"appliance.vision"}
     assert unwanted.isdisjoint(loaded)
+
+
+@pytest.fixture
+def connected(tiny_eim: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[bytes], socket.socket]]:
+    """A running .eim whose socket is ``s`` in tmp_path, and a client on it."""
+    path = tmp_path / "s"
+    eim = subprocess.Popen([tiny_eim, path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with eim, socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(60)
+        while not path.exists():
+            assert eim.poll() is None
+            time.sleep(0.01)
+        client.connect(str(path))  # at the first try: there is no moment at which the name refuses
+        yield eim, client
+        eim.kill()
+
+
+@pytest.mark.litert
+def test_its_socket_has_no_name_once_its_client_is_there(
+    connected: tuple[subprocess.Popen[bytes], socket.socket], tmp_path: Path
+) -> None:
+    _, client = connected
+    client.sendall(HELLO)
+    assert client.recv(1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.litert
+def test_a_client_that_goes_without_its_answer_is_an_end_like_any_other(
+    connected: tuple[subprocess.Popen[bytes], socket.socket],
+) -> None:
+    eim, client = connected
+    client.sendall(HELLO * 1000)
+    client.close()
+    assert eim.wait(60) == 0
+
+
+@pytest.mark.litert
+def test_it_runs_in_one_thread_unless_told_otherwise(
+    connected: tuple[subprocess.Popen[bytes], socket.socket],
+) -> None:
+    eim, client = connected
+    client.sendall(HELLO)
+    assert client.recv(1)
+    assert "Threads:\t1\n" in Path(f"/proc/{eim.pid}/status").read_text()
 
 
 @pytest.mark.litert
