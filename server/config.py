@@ -65,8 +65,8 @@ class NightSettings:
     """
 
     rounds: int = 3
-    epochs: int = 20
-    rate: float = 0.001
+    epochs: int = 30
+    rate: float = 0.003
     smoothing: float = 0.0
     quorum: int = 2
     quorum_deadline_s: float = 900.0

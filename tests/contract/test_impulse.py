@@ -177,7 +177,6 @@ class Client:
 def client(eim: Path, tmp_path: Path) -> Iterator[Client]:
     client = Client(eim, tmp_path / "s")
     yield client
-    client.process.kill()
     client.end()
 
 

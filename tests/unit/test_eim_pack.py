@@ -203,7 +203,7 @@ def connected(tiny_eim: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen
             time.sleep(0.01)
         client.connect(str(path))  # at the first try: there is no moment at which the name refuses
         yield eim, client
-        eim.kill()
+        eim.terminate()
 
 
 @pytest.mark.litert
