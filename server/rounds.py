@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import time
@@ -23,7 +24,7 @@ from appliance.store.features import FeatureCache
 from appliance.store.frames import FrameStore
 from server.asking import ask
 from server.config import CONFIG_VARIABLE, ServerSettings, load
-from server.gate import LabelScores, judge, score
+from server.gate import GateVerdict, LabelScores, judge, score
 from server.paths import ServerPaths
 from server.publish import deployment, publish
 from server.registry import Registry
@@ -105,7 +106,9 @@ class Night:
         running = Head.from_bytes(self._shelf.part(manifest.parts["head"]))
         before = score(running, own_examples, manifest.labels)
         with self._timed("quorum"):
-            ready = self._wait_for_quorum(version)
+            self._wait_for_quorum()
+            self._bring_up_to_date(version)
+        ready = [node for node, status in self._statuses.items() if not status.objection and status.version == version]
         if len(ready) < self._rules.quorum:
             return "no quorum", self._no_quorum(ready)
         head, after = running, before
@@ -152,7 +155,7 @@ class Night:
         ):
             return examples(store, cache, manifest, backbone, split="test", variants=1)
 
-    def _wait_for_quorum(self, version: int) -> list[int]:
+    def _wait_for_quorum(self) -> None:
         """Ask cameras how they are until all enrolled ones have said so, or the deadline passes."""
         self._note(f"Waiting for {self._rules.quorum} of {len(self._names)} cameras")
         ends = time.monotonic() + self._rules.quorum_deadline_s
@@ -171,7 +174,13 @@ class Night:
             )
             for node, reply in answers.replies.items():
                 self._take_status(node, reply)
-        return [node for node, status in self._statuses.items() if not status.ready and status.version == version]
+
+    def _bring_up_to_date(self, version: int) -> None:
+        """Cameras that missed an earlier night get what runs, and then train with the others."""
+        late = [node for node, status in self._statuses.items() if status.version != version]
+        for node, verdict in self._deploy(version, late).items():
+            if verdict.accepted:
+                self._statuses[node] = dataclasses.replace(self._statuses[node], version=version)
 
     def _take_status(self, node: int, reply: Message) -> None:
         name = self._names[node]
@@ -190,11 +199,17 @@ class Night:
             "test_frames": dict(status.test_frames),
         }
         frames = sum(status.train_frames.values())
-        self._note(f"{name} is here: version {status.version}, {frames} frames to learn from. {status.ready}".strip())
+        self._note(
+            f"{name} is here: version {status.version}, {frames} frames to learn from. {status.objection}".strip()
+        )
 
     def _no_quorum(self, ready: list[int]) -> str:
         absent = sorted(name for node, name in self._names.items() if node not in self._statuses)
-        unready = [f"{self._names[n]} ({s.ready})" for n, s in self._statuses.items() if s.ready]
+        unready = [
+            f"{self._names[node]} ({self._statuses[node].objection or 'it runs another version'})"
+            for node in self._statuses
+            if node not in ready
+        ]
         return (
             f"{len(ready)} of the {self._rules.quorum} cameras that a night needs were ready."
             f" Missing: {', '.join(absent) or 'none'}. Not ready: {', '.join(unready) or 'none'}."
@@ -246,7 +261,7 @@ class Night:
             raise NightError("The strategy gave no model", means="Tonight ends without a new model")
         return Head.from_arrays(arrays.to_numpy_ndarrays())
 
-    def _gate(self, version: int, head: Head, before: LabelScores, after: LabelScores, ready: list[int]) -> Any:
+    def _gate(self, version: int, head: Head, before: LabelScores, after: LabelScores, ready: list[int]) -> GateVerdict:
         content = RecordDict(
             {
                 messages.ARRAYS: messages.head_record(head),
@@ -283,25 +298,30 @@ class Night:
     def _collect_verdicts(self, published: Manifest) -> int:
         """Send the version to every camera that is there; note each enrolled camera's verdict, or its absence."""
         version = published.version
-        verdicts: dict[str, Verdict | None] = dict.fromkeys(self._names.values())
+        given = self._deploy(version, list(self._statuses))
+        for node, name in self._names.items():
+            self._registry.put_verdict(self._id, name, version, given.get(node))
+        return sum(verdict.accepted for verdict in given.values())
+
+    def _deploy(self, version: int, nodes: list[int]) -> dict[int, Verdict]:
+        """Send a version to these cameras; their verdicts, as far as they give one in time."""
+        verdicts: dict[int, Verdict] = {}
 
         def take(node: int, reply: Message) -> None:
             name = self._names[node]
             try:
                 if reply.has_error():
                     raise NightError(reply.error.reason or "it gave no reason")
-                text = str(reply.content.config_records[messages.CONFIG]["verdict"])
-                verdict = Verdict.from_json(text)
+                verdict = Verdict.from_json(str(reply.content.config_records[messages.CONFIG]["verdict"]))
             except (SitecamError, KeyError) as error:
                 self._note(f"{name} gave no verdict on version {version}: {error}")
                 return
-            verdicts[name] = verdict
-            verb = "runs" if verdict.accepted else "refused"
-            self._note(f"{name} {verb} version {version}: {verdict.reason}")
+            verdicts[node] = verdict
+            self._note(f"{name} {'runs' if verdict.accepted else 'refused'} version {version}: {verdict.reason}")
 
         answers = ask(
             self._grid,
-            {node: deployment(self._shelf, version, status.digests) for node, status in self._statuses.items()},
+            {node: deployment(self._shelf, version, self._statuses[node].digests) for node in nodes},
             f"{MessageType.QUERY}.{messages.DEPLOY}",
             group="deploy",
             deadline_s=self._rules.verdict_deadline_s,
@@ -309,9 +329,7 @@ class Night:
         )
         for node, why in answers.missing.items():
             self._note(f"{self._names[node]} gave no verdict on version {version}: {why}")
-        for name, verdict in verdicts.items():
-            self._registry.put_verdict(self._id, name, version, verdict)
-        return sum(verdict is not None and verdict.accepted for verdict in verdicts.values())
+        return verdicts
 
     def _close(self) -> None:
         """Tell the cameras that the night is over; those that don't hear it end with their own window."""

@@ -101,11 +101,11 @@ class Camera:
             train_frames=train_frames,
             test_frames=test_frames,
             digests=tuple(self.shelf.digests()),
-            ready=not_ready(train_frames, self.settings.night.min_frames),
+            objection=objection(train_frames, self.settings.night.min_frames),
         )
 
 
-def not_ready(train_frames: Mapping[str, int], min_frames: int) -> str:
+def objection(train_frames: Mapping[str, int], min_frames: int) -> str:
     """Why a camera with these labelled frames should not train; empty where it should."""
     total = sum(train_frames.values())
     if total < min_frames:

@@ -2,7 +2,7 @@
 
 | message          | server to camera                                   | camera to server                            |
 |------------------|----------------------------------------------------|---------------------------------------------|
-| query.status     |                                                    | name, version, counts, digests of parts     |
+| query.status     |                                                    | name, version, counts, parts, objection     |
 | train            | arrays (head), config (version, round, recipe)     | arrays (head), metrics (examples, loss)     |
 | evaluate         | arrays (head), config (version)                    | metrics (examples, correct, correct_before) |
 | query.deploy     | config (manifest, signature), parts by SHA-256     | verdict                                     |
@@ -38,7 +38,7 @@ class CameraStatus:
         train_frames: Labelled frames to learn from, per label.
         test_frames: Labelled frames to test with, per label.
         digests: SHA-256 of the parts it holds.
-        ready: Empty, or the reason why it won't train tonight.
+        objection: Why it won't train tonight; empty where it will.
     """
 
     name: str
@@ -46,7 +46,7 @@ class CameraStatus:
     train_frames: Mapping[str, int]
     test_frames: Mapping[str, int]
     digests: tuple[str, ...]
-    ready: str = ""
+    objection: str = ""
 
     def to_record(self) -> ConfigRecord:
         """As it travels."""
@@ -67,7 +67,7 @@ class CameraStatus:
                 train_frames={str(k): int(v) for k, v in body["train_frames"].items()},
                 test_frames={str(k): int(v) for k, v in body["test_frames"].items()},
                 digests=tuple(map(str, body["digests"])),
-                ready=str(body["ready"]),
+                objection=str(body["objection"]),
             )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise NightError(f"A camera's status can't be read ({error!r})", means="It sits this night out") from error

@@ -9,6 +9,7 @@ import os
 import secrets
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from pathlib import Path
 import httpx
 
 from appliance.config import DEFAULT_PATH, Settings, load
-from appliance.errors import NightError, PortTakenError, SitecamError
+from appliance.errors import CertificateError, NightError, PortTakenError, SitecamError
 from appliance.files import write_atomically
 from appliance.fleet import Fleet, load_fleet
 from appliance.models.shelf import Shelf
@@ -29,13 +30,12 @@ from trainer import flower
 from trainer.client import Camera, client_app
 from trainer.executor import Executor
 from trainer.ledger import note_traffic
-from trainer.wire import Wire
+from trainer.wire import WireProcess
 
 logger = logging.getLogger(__name__)
 
 _NICENESS = 10
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-EXIT_DONE, EXIT_FAULT, EXIT_NOT_TONIGHT = 0, 1, 3
 
 
 class Night:
@@ -69,47 +69,47 @@ class Night:
         """End soon: the message under way is abandoned."""
         self._stopping.set()
 
-    def run(self) -> int:
+    def run(self) -> None:
         """Train with the fleet until the server closes the night or the window ends.
-
-        Returns:
-            EXIT_DONE, or EXIT_NOT_TONIGHT where this camera had a reason to stay out.
 
         Raises:
             SitecamError: The night could not be held, or ended early; the page says why too.
         """
         camera = self.camera
         status = camera.status()
-        if status.ready:
-            camera.say("failed", f"Not tonight: {status.ready}")
-            logger.warning("Not tonight: %s", status.ready)
-            return EXIT_NOT_TONIGHT
         camera.closing.unlink(missing_ok=True)
         os.nice(_NICENESS)  # the live loop comes first
-        for split in ("train", "test"):
-            camera.say("features", f"Looking at the {split} frames")
-            camera.examples(split)
-        camera.say("waiting", "Waiting for the server")
-        host, port = self._fleet.address
-        wire = Wire(host, port)
+        if status.objection:  # it comes along all the same: it too shall have the new model
+            logger.warning("This camera does not train tonight: %s", status.objection)
+            camera.say("waiting", f"Not training tonight: {status.objection}")
+        else:
+            for split in ("train", "test"):
+                camera.say("features", f"Looking at the {split} frames")
+                camera.examples(split)
+            camera.say("waiting", "Waiting for the server")
         try:
-            runtime = self._start_node(wire)
-            Executor(runtime, self._secret, client_app(camera)).run(self._going)
-            if camera.closing.exists():
-                time.sleep(2)  # the SuperNode still has to send the last reply
+            self._wait_for_server()
+            self._serve()
         except SitecamError as error:
             camera.say("failed", str(error))
             raise
-        finally:
-            self._end_node()
-            traffic = wire.traffic
-            wire.close()
-            note_traffic(self._paths.ledger, self._name, traffic.up_bytes, traffic.down_bytes)
         if self._stopping.is_set():
             camera.say("failed", "Stopped before the server had closed the night")
         elif not camera.closing.exists():
             camera.say("done", "The window ended before the server had closed the night")
-        return EXIT_DONE
+
+    def _serve(self) -> None:
+        """Answer the server's messages until the night ends."""
+        wire = WireProcess(*self._fleet.address)
+        try:
+            runtime = self._start_node(wire)
+            Executor(runtime, self._secret, client_app(self.camera)).run(self._going)
+            if self.camera.closing.exists():
+                time.sleep(2)  # the SuperNode still has to send the last reply
+        finally:
+            self._end_node()
+            traffic = wire.close()
+            note_traffic(self._paths.ledger, self._name, traffic.up_bytes, traffic.down_bytes)
 
     @property
     def _secret(self) -> Path:
@@ -128,7 +128,43 @@ class Night:
             )
         return not (self._stopping.is_set() or self.camera.closing.exists() or time.monotonic() > self._ends)
 
-    def _start_node(self, wire: Wire) -> str:
+    def _wait_for_server(self) -> None:
+        """Return once the fleet's server answers with a certificate that this fleet's authority signed.
+
+        The SuperNode would try for ever, and say nothing.
+
+        Raises:
+            CertificateError: Somebody else answers there.
+            NightError: Nobody did until the window ended.
+        """
+        host, port = self._fleet.address
+        context = ssl.create_default_context(cafile=str(self._paths.fleet / "ca.pem"))
+        problem = "no time was left"
+        while not self._stopping.is_set() and time.monotonic() < self._ends:
+            try:
+                with (
+                    socket.create_connection((host, port), timeout=10) as plain,
+                    context.wrap_socket(plain, server_hostname=host),
+                ):
+                    return
+            except ssl.SSLCertVerificationError as error:
+                raise CertificateError(
+                    f"The server on {host}:{port} shows a certificate that this fleet's authority did not sign"
+                    f" ({error.verify_message})",
+                    means="It may be another server, or the clock is wrong; nothing was sent",
+                    do="Check the address and the clock; if the server was made anew, enrol this camera again",
+                ) from error
+            except OSError as error:
+                problem = str(error)
+                self.camera.say("waiting", f"The fleet's server {host}:{port} can't be reached: {problem}")
+                self._stopping.wait(5)
+        raise NightError(
+            f"The fleet's server {host}:{port} could not be reached tonight ({problem})",
+            means="This camera did not train; its model stays",
+            do="Check the network and the server",
+        )
+
+    def _start_node(self, wire: WireProcess) -> str:
         """Start the SuperNode; return its Runtime API's address once that answers."""
         write_atomically(self._secret, secrets.token_bytes(32), mode=0o600)
         port = _free_port(self._settings.night.runtime_port)
@@ -207,10 +243,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: night.stop())
-        return night.run()
+        night.run()
     except (SitecamError, OSError) as error:
         print(f"sitecam-night: {error}", file=sys.stderr)
-        return error.exit_code if isinstance(error, SitecamError) else EXIT_FAULT
+        return error.exit_code if isinstance(error, SitecamError) else 1
+    return 0
 
 
 if __name__ == "__main__":

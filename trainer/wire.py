@@ -7,10 +7,15 @@ address would be refused here.
 
 from __future__ import annotations
 
+import json
 import logging
 import socket
+import subprocess
+import sys
 import threading
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+
+from appliance.errors import NightError
 
 logger = logging.getLogger(__name__)
 
@@ -138,3 +143,58 @@ def _end(connection: socket.socket) -> None:
     except OSError:
         logger.debug("A connection was closed already")
     connection.close()
+
+
+class WireProcess:
+    """A :class:`Wire` in a process of its own, which ends with this one.
+
+    The night process forks a child for every message, and a process with threads must not fork.
+
+    Args:
+        host: The fleet's server.
+        port: Its port.
+
+    Raises:
+        NightError: It did not start.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "trainer.wire", host, str(port)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.url = self._read_line()
+
+    def close(self) -> Traffic:
+        """End it; what went over it."""
+        if self._process.stdin:
+            self._process.stdin.close()
+        try:
+            return Traffic(**json.loads(self._read_line()))
+        finally:
+            self._process.wait(10)
+            if self._process.stdout:
+                self._process.stdout.close()
+
+    def _read_line(self) -> str:
+        line = self._process.stdout.readline() if self._process.stdout else ""
+        if not line:
+            raise NightError("The night's proxy ended unexpectedly", means="Tonight ends here for this camera")
+        return line.strip()
+
+
+def main(arguments: list[str]) -> int:
+    """The proxy's process: prints its address, and the traffic once its standard input ends."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    wire = Wire(arguments[0], int(arguments[1]))
+    print(wire.url, flush=True)
+    sys.stdin.read()
+    wire.close()
+    print(json.dumps(asdict(wire.traffic)), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.errors import StoreError
+from appliance.store.locks import held
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS features (
@@ -38,13 +40,8 @@ class FeatureCache:
         root.mkdir(parents=True, exist_ok=True)
         path = root / "features.sqlite"
         try:
-            self._database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last few, not more
-            self._database.execute(
-                "PRAGMA secure_delete = ON"
-            )  # a deleted frame's features are gone, not just unlisted
-            self._database.execute(_SCHEMA)
+            with held(root):  # SQLite itself can't make one new file from two processes at once
+                self._database = _open(path)
         except sqlite3.DatabaseError as error:
             raise StoreError(
                 f"The feature cache {path} can't be used ({error})",
@@ -81,19 +78,49 @@ class FeatureCache:
             (frame, recipe, vectors.shape[0], np.ascontiguousarray(vectors, np.float32).tobytes())
             for frame, vectors in features.items()
         ]
-        with self._lock:
-            self._database.execute("BEGIN")
+        with self._written():
             self._database.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", rows)
-            self._database.execute("COMMIT")
 
     def forget(self, frame: str) -> None:
         """Remove a frame's features, of every recipe."""
-        with self._lock:
+        with self._written():
             self._database.execute("DELETE FROM features WHERE frame = ?", (frame,))
 
     def keep_only(self, frames: Collection[str]) -> None:
         """Remove the features of all other frames."""
-        with self._lock:
+        with self._written():
             stored = {row[0] for row in self._database.execute("SELECT DISTINCT frame FROM features")}
             gone = [(frame,) for frame in stored - set(frames)]
             self._database.executemany("DELETE FROM features WHERE frame = ?", gone)
+
+    def prune(self, keep_recipe: str) -> None:
+        """Remove the features of all other recipes: another backbone or input has made them useless."""
+        with self._written():
+            self._database.execute("DELETE FROM features WHERE recipe <> ?", (keep_recipe,))
+
+    @contextmanager
+    def _written(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                with self._database:  # commits, or rolls back
+                    yield
+            except sqlite3.Error as error:
+                raise StoreError(
+                    f"The feature cache refused ({error})",
+                    means="Nothing is lost: it holds what can be computed again",
+                    do="Check the disk",
+                ) from error
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last few, not more
+        database.execute("PRAGMA secure_delete = ON")  # a deleted frame's features are gone, not just unlisted
+        database.execute(_SCHEMA)
+    except BaseException:
+        database.close()
+        raise
+    return database

@@ -1,18 +1,19 @@
 """Frames and their labels: one SQLite file, and a JPEG file per frame.
 
 A frame's file is written and synced before its row, so a row always has its picture; a power cut between the two
-leaves a file without a row, which the next start sweeps. Frames of one scene share one split, decided when the
-scene is first seen, so that no test frame has a near-twin among the training frames.
+leaves a file without a row, which the next start sweeps. Files are written and swept inside the database's write
+transaction, so a sweep never meets a file whose row another process is about to write. Frames of one scene share one
+split, decided when the scene is first seen, so that no test frame has a near-twin among the training frames.
 """
 
 from __future__ import annotations
 
-import re
+import os
 import secrets
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,9 +21,9 @@ from types import TracebackType
 from typing import Literal, Self
 
 from appliance.errors import StoreError
-from appliance.files import sync_folder, write_atomically
 from appliance.frame import Pixels
 from appliance.store.features import FeatureCache
+from appliance.store.pictures import PictureFiles, checked
 from appliance.store.scenes import Sighting, assign_scenes
 from appliance.store.schema import open_database
 from appliance.vision import decode
@@ -32,7 +33,6 @@ Split = Literal["train", "test"]
 IMPORTED = "import"
 
 _BLOCK_S = 600  # live frames further apart than this are different scenes, however alike
-_ID = re.compile(r"[0-9a-f]{32}")
 _COLUMNS = (
     "frames.id, taken_utc, source, width, height, content_hash, likeness, scene, split,"
     " label, labelled_utc, labelled_by"
@@ -77,7 +77,7 @@ class NewFrame:
     """A frame to be stored.
 
     Attributes:
-        jpeg: The file's content.
+        jpeg: The file's content, or a file in :meth:`FrameStore.incoming`, which becomes the store's own.
         taken_utc: Timezone-aware UTC.
         source: Where it comes from.
         label: Where it is known already.
@@ -85,7 +85,7 @@ class NewFrame:
         split: A wish for its scene, where the scene is new.
     """
 
-    jpeg: bytes
+    jpeg: bytes | Path
     taken_utc: datetime
     source: str
     label: str | None = None
@@ -100,10 +100,12 @@ class Added:
     Attributes:
         frame: As it is stored.
         new: False where the same picture was there already.
+        labelled: Whether it got its label now. A picture that was there keeps the label it had.
     """
 
     frame: FrameRecord
     new: bool
+    labelled: bool
 
 
 class FrameStore:
@@ -113,15 +115,24 @@ class FrameStore:
         root: Its folder; made where it is missing.
 
     Raises:
-        StoreError: The database is damaged.
+        StoreError: The database is damaged, of a newer release, or gone while its pictures are still there.
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
-        (root / "frames").mkdir(parents=True, exist_ok=True)
+        root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._pictures = PictureFiles(root)
         self._lock = threading.RLock()
-        self._database = open_database(root / "frames.sqlite")
-        self._features = FeatureCache(root)
+        self._database = open_database(root / "frames.sqlite", must_exist=self._pictures.any())
+        try:
+            self._features = FeatureCache(root)
+        except StoreError:
+            self._database.close()
+            raise
+        try:
+            self.sweep()
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -144,111 +155,117 @@ class FrameStore:
     def add_all(self, frames: Sequence[NewFrame]) -> list[Added]:
         """Store frames, all of them or none.
 
+        A picture that is stored already, or comes twice, is not stored again; if it had no label it takes the new one.
+
         Raises:
             PictureError: One can't be decoded.
             OSError: The disk refused.
             StoreError: The database did.
+            ValueError: A time without a time zone.
         """
         seen = [_Seen.of(frame) for frame in frames]  # decoding takes time: not while others wait for the lock
-        written: list[Path] = []
+        if any(isinstance(frame.jpeg, Path) for frame in frames):
+            os.sync()  # once for all of an import's files, which are moved into place below
+        kept: list[str] = []
         try:
             with self._transaction():
-                fresh = self._fresh(seen)
-                sightings = [Sighting(new.likeness, _block(new.frame), new.frame.split) for new in fresh]
-                for new, scene in zip(fresh, assign_scenes(self._database, sightings), strict=True):
-                    self._insert(new, scene, written)
-                return self._results(seen, fresh)
+                pending = [new for new in seen if self._stored(new) is None]
+                sightings = [Sighting(new.likeness, _block(new.frame), new.frame.split) for new in pending]
+                scenes = dict(zip(map(id, pending), assign_scenes(self._database, sightings), strict=True))
+                added = [self._add(new, scenes.get(id(new)), kept) for new in seen]
+                self._pictures.sync(kept)
+                return added
         except BaseException:
-            for path in written:
-                path.unlink(missing_ok=True)
+            for frame_id in kept:  # an interrupt may come just after the commit: then they stay
+                if not self._select("frames.id = ?", [frame_id]):
+                    self._pictures.remove(frame_id)
             raise
 
-    def _fresh(self, seen: Sequence[_Seen]) -> list[_Seen]:
-        """Those whose picture is neither stored yet nor earlier in the batch."""
-        fresh: dict[str, _Seen] = {}
-        for new in seen:
-            query = "SELECT 1 FROM frames WHERE content_hash = ?"
-            if self._database.execute(query, (new.content_hash,)).fetchone() is None:
-                fresh.setdefault(new.content_hash, new)
-        return list(fresh.values())
+    def _stored(self, new: _Seen) -> FrameRecord | None:
+        found = self._select("content_hash = ?", [new.content_hash])
+        return found[0] if found else None
 
-    def _insert(self, new: _Seen, scene: str, written: list[Path]) -> None:
-        frame, identity = new.frame, secrets.token_hex(16)
-        path = self._path(identity)
-        path.parent.mkdir(exist_ok=True)
-        written.append(path)
-        write_atomically(path, frame.jpeg)
-        labelled = _text(datetime.now(UTC)) if frame.label is not None else None
+    def _add(self, new: _Seen, scene: str | None, kept: list[str]) -> Added:
+        """Insert a frame, whose file's name goes into ``kept``, or find the one that is there."""
+        frame, stored = new.frame, self._stored(new)
+        if stored is not None:
+            takes_label = stored.label is None and frame.label is not None
+            if takes_label:
+                self._write_label(stored.id, frame.label, frame.by, None)
+            return Added(self.frame(stored.id), new=False, labelled=takes_label)
+        frame_id = secrets.token_hex(16)
+        kept.append(frame_id)
+        self._pictures.keep(frame_id, frame.jpeg)
         self._database.execute(
-            "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)",
             (
-                *(identity, _text(frame.taken_utc), frame.source, new.width, new.height),
+                *(frame_id, _text(frame.taken_utc), frame.source, new.width, new.height),
                 *(new.content_hash, new.likeness, scene),
-                *(frame.label, labelled, frame.by if frame.label is not None else None),
             ),
         )
+        if frame.label is not None:
+            self._write_label(frame_id, frame.label, frame.by, None)
+        return Added(self.frame(frame_id), new=True, labelled=frame.label is not None)
 
-    def _results(self, seen: Sequence[_Seen], fresh: Sequence[_Seen]) -> list[Added]:
-        first = {id(new) for new in fresh}
-        results = []
-        for new in seen:
-            (record,) = self._select("content_hash = ?", [new.content_hash])
-            results.append(Added(record, new=id(new) in first))
-        return results
-
-    def label(self, frame_id: str, label: str, *, by: str) -> None:
+    def label(self, frame_id: str, label: str, *, by: str, at_utc: datetime | None = None) -> None:
         """Say what a frame shows. When this returns, a power cut can't take it back.
+
+        Args:
+            frame_id: Which.
+            label: What it shows.
+            by: Who says so.
+            at_utc: When they said so, timezone-aware; now if left out.
 
         Raises:
             StoreError: There is no such frame.
         """
         with self._transaction():
-            changed = self._database.execute(
-                "UPDATE frames SET label = ?, labelled_utc = ?, labelled_by = ? WHERE id = ?",
-                (label, _text(datetime.now(UTC)), by, _checked(frame_id)),
-            ).rowcount
-        if not changed:
-            raise StoreError(f"There is no frame {frame_id}", do="Reload the page: it may have been deleted")
+            self._write_label(checked(frame_id), label, by, at_utc)
 
     def unlabel(self, frame_id: str) -> None:
-        """Take a label back."""
+        """Take a label back.
+
+        Raises:
+            StoreError: There is no such frame.
+        """
         with self._transaction():
-            self._database.execute(
-                "UPDATE frames SET label = NULL, labelled_utc = NULL, labelled_by = NULL WHERE id = ?",
-                (_checked(frame_id),),
-            )
+            self._write_label(checked(frame_id), None, None, None)
+
+    def _write_label(self, frame_id: str, label: str | None, by: str | None, at_utc: datetime | None) -> None:
+        when = None if label is None else _text(at_utc or datetime.now(UTC))
+        changed = self._database.execute(
+            "UPDATE frames SET label = ?, labelled_utc = ?, labelled_by = ? WHERE id = ?",
+            (label, when, by, frame_id),
+        ).rowcount
+        if not changed:
+            raise _no_such(frame_id)
 
     def delete(self, frame_id: str) -> None:
         """Remove a frame: features, row, file. Deleting what isn't there does nothing."""
-        path = self._path(frame_id)
-        self._features.forget(frame_id)
+        self._features.forget(checked(frame_id))
         with self._transaction():
-            self._database.execute("DELETE FROM frames WHERE id = ?", (frame_id,))
-            self._database.execute("DELETE FROM scenes WHERE id NOT IN (SELECT scene FROM frames)")
-        path.unlink(missing_ok=True)
-        if path.parent.is_dir():
-            sync_folder(path.parent)
+            scene = self._database.execute("DELETE FROM frames WHERE id = ? RETURNING scene", (frame_id,)).fetchone()
+            if scene is not None:
+                self._database.execute(
+                    "DELETE FROM scenes WHERE id = ? AND id NOT IN (SELECT scene FROM frames)", scene
+                )
+        self._pictures.remove(frame_id)
 
-    def prefer_train(self, scene: str) -> None:
-        """Move a whole scene to the training split: a test set must never have been seen."""
-        with self._transaction():
-            self._database.execute("UPDATE scenes SET split = 'train' WHERE id = ?", (scene,))
+    def incoming(self) -> AbstractContextManager[Path]:
+        """A folder for files that :class:`NewFrame` names, on the store's disk; gone afterwards."""
+        return self._pictures.incoming()
 
     def sweep(self) -> int:
-        """Remove files and features without a row, which a power cut left; return how many files that was.
+        """Remove files and features without a row, which a kill or a power cut left; every start does it.
 
-        Call it where no other process is writing.
+        Returns:
+            How many files that was.
         """
-        known = {record.id for record in self.frames(labelled_only=False)}
-        orphans = [
-            path
-            for path in (self._root / "frames").glob("*/*")
-            if path.suffix == ".tmp" or path.name.removesuffix(".jpg") not in known
-        ]
-        for path in orphans:
-            path.unlink()
+        with self._transaction():
+            known = {str(row[0]) for row in self._database.execute("SELECT id FROM frames")}
+            swept = self._pictures.sweep(known)
         self._features.keep_only(known)
-        return len(orphans)
+        return swept
 
     # Reading
 
@@ -258,9 +275,9 @@ class FrameStore:
         Raises:
             StoreError: There is no such frame.
         """
-        found = self._select("frames.id = ?", [_checked(frame_id)])
+        found = self._select("frames.id = ?", [checked(frame_id)])
         if not found:
-            raise StoreError(f"There is no frame {frame_id}", do="Reload the page: it may have been deleted")
+            raise _no_such(frame_id)
         return found[0]
 
     def frames(
@@ -295,12 +312,7 @@ class FrameStore:
         Raises:
             StoreError: It is gone.
         """
-        try:
-            return self._path(frame_id).read_bytes()
-        except OSError as error:
-            raise StoreError(
-                f"The picture of frame {frame_id} can't be read ({error.strerror})", do="Check the disk"
-            ) from error
+        return self._pictures.read(frame_id)
 
     def pixels(self, frame_id: str) -> Pixels:
         """A frame's picture, uint8 [height, width, 3].
@@ -319,9 +331,6 @@ class FrameStore:
             rows = self._database.execute(f"{query} ORDER BY taken_utc, frames.rowid", values).fetchall()
         return [_record(row) for row in rows]
 
-    def _path(self, frame_id: str) -> Path:
-        return self._root / "frames" / _checked(frame_id)[:2] / f"{frame_id}.jpg"
-
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._lock:
@@ -336,7 +345,9 @@ class FrameStore:
                     raise
             except sqlite3.Error as error:
                 raise StoreError(
-                    f"The frame store refused ({error})", means="Nothing was changed", do="Check the disk"
+                    f"The frame store refused ({error})",
+                    means="Nothing was changed",
+                    do="If it is locked, wait for the import that is running; else check the disk",
                 ) from error
 
 
@@ -352,7 +363,10 @@ class _Seen:
 
     @staticmethod
     def of(frame: NewFrame) -> _Seen:
-        pixels = decode(frame.jpeg)
+        if frame.taken_utc.tzinfo is None:
+            raise ValueError(f"{frame.taken_utc} has no time zone")
+        data = frame.jpeg if isinstance(frame.jpeg, bytes) else frame.jpeg.read_bytes()
+        pixels = decode(data)
         height, width = pixels.shape[:2]
         return _Seen(frame, width, height, content_hash(pixels), likeness(pixels))
 
@@ -361,11 +375,8 @@ def _block(frame: NewFrame) -> int | None:
     return None if frame.source == IMPORTED else int(frame.taken_utc.timestamp()) // _BLOCK_S
 
 
-def _checked(frame_id: str) -> str:
-    """Ids become file names: nothing else may pass."""
-    if not _ID.fullmatch(frame_id):
-        raise StoreError(f"{frame_id[:60]!r} is not a frame's id", do="Use an id that the store gave")
-    return frame_id
+def _no_such(frame_id: str) -> StoreError:
+    return StoreError(f"There is no frame {frame_id}", do="Reload the page: it may have been deleted")
 
 
 def _record(row: Sequence[object]) -> FrameRecord:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import io
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +17,7 @@ from appliance.store.frames import IMPORTED, FrameStore, NewFrame, Split
 from appliance.vision import decode, encode_jpeg
 from datasets.folders import LabelledFile, read_folders
 
-_KEEP_BYTES = 2 * 2**20  # a JPEG below this is kept byte for byte
+_KEEP_BYTES = 2_000_000  # a JPEG below this is kept byte for byte
 _UPRIGHT = 1  # EXIF orientation
 _ORIENTATION = 0x0112
 
@@ -30,13 +29,16 @@ class ImportReport:
     Attributes:
         added: New frames per split and label.
         duplicates: Files whose picture was in the store already, or came twice.
-        moved_to_train: Scenes that lay across train and test folders.
+        moved_to_train: Scenes with a file in a test folder that stand in train, because they have one in a train
+            folder too, or because the store has trained on them already.
+        contradictions: Files whose picture the store has under another label, with that label, which stays.
         unreadable: Files that were skipped, with the reason.
     """
 
     added: dict[str, dict[str, int]]
     duplicates: int
     moved_to_train: int
+    contradictions: tuple[tuple[Path, str], ...]
     unreadable: tuple[tuple[Path, str], ...]
 
     def text(self) -> str:
@@ -45,13 +47,18 @@ class ImportReport:
             f"{split}: " + ", ".join(f"{label} {number}" for label, number in sorted(labels.items()))
             for split, labels in sorted(self.added.items(), reverse=True)
         ] or ["nothing new"]
+        if self.added and "test" not in self.added:
+            lines.append("no new frame to test on: all of them, or their near-twins, are to train on")
         if self.duplicates:
-            lines.append(f"{self.duplicates} identical pictures were there already")
+            lines.append(f"{self.duplicates} identical pictures were there already or came twice")
         if self.moved_to_train:
             lines.append(
                 f"{self.moved_to_train} scenes lay across train and test and went to train: a test frame must be unseen"
             )
-        lines += [f"skipped {path}: {reason}" for path, reason in self.unreadable]
+        lines += [
+            f"not relabelled {path}: the same picture is stored as {label}" for path, label in self.contradictions
+        ]
+        lines += [f"skipped: {reason}" for _, reason in self.unreadable]
         return "\n".join(lines)
 
     def json(self) -> str:
@@ -61,6 +68,7 @@ class ImportReport:
                 "added": self.added,
                 "duplicates": self.duplicates,
                 "moved_to_train": self.moved_to_train,
+                "contradictions": [{"path": str(path), "label": label} for path, label in self.contradictions],
                 "unreadable": [{"path": str(path), "reason": reason} for path, reason in self.unreadable],
             },
             indent=1,
@@ -82,40 +90,52 @@ def import_folders(
     Raises:
         DatasetError: No class folders, an empty one, a label that the fleet doesn't have, one class only, or no
             readable picture. The store is as it was.
+        OSError: The disk refused. The store is as it was.
+        StoreError: The store did. It is as it was.
     """
     files = read_folders(directory, fewest_labels=1)  # the store may hold the other one already
     _check_labels(store, directory, files, labels, only_test=split == "test")
     frames: list[NewFrame] = []
+    read: list[LabelledFile] = []
     unreadable: list[tuple[Path, str]] = []
-    wishes: list[Split | None] = []
-    now = datetime.now(UTC)
-    for file in files:
-        try:
-            jpeg = _as_jpeg(file.path)
-        except PictureError as error:
-            unreadable.append((file.path, error.what))
-            continue
-        wish = split or file.split
-        wishes.append(wish)
-        frames.append(NewFrame(jpeg, now, IMPORTED, file.label, by, wish))
-    if not frames:
-        raise DatasetError(
-            f"None of the {len(files)} files in {directory} could be read as a picture ({unreadable[0][1]})",
-            means="Nothing was imported",
-            do="Check that they are JPEG, PNG, WebP or BMP files",
-        )
-    results = store.add_all(frames)
-    mixed = _mixed_scenes([(result.frame.scene, wish) for result, wish in zip(results, wishes, strict=True)])
-    for scene in mixed:
-        store.prefer_train(scene)
-    added: Counter[tuple[str, str]] = Counter()
+    now = datetime.now(UTC)  # when they were taken is not known
+    with store.incoming() as incoming:  # on disk, because thousands of pictures don't fit into a Pi's memory
+        for number, file in enumerate(files):
+            try:
+                jpeg = _as_jpeg(file.path)
+            except PictureError as error:
+                unreadable.append((file.path, error.what))
+                continue
+            prepared = incoming / f"{number}.jpg"
+            prepared.write_bytes(jpeg)
+            read.append(file)
+            frames.append(NewFrame(prepared, now, IMPORTED, file.label, by, split or file.split))
+        if not frames:
+            raise DatasetError(
+                f"None of the {len(files)} files in {directory} could be read as a picture ({unreadable[0][1]})",
+                means="Nothing was imported",
+                do="Check that they are JPEG, PNG, WebP or BMP files",
+            )
+        results = store.add_all(frames)
+    added: dict[str, dict[str, int]] = {}
     for result in results:
-        if result.new:
-            added["train" if result.frame.scene in mixed else result.frame.split, str(result.frame.label)] += 1
-    table: dict[str, dict[str, int]] = {}
-    for (where, label), number in added.items():
-        table.setdefault(where, {})[label] = number
-    return ImportReport(table, sum(not result.new for result in results), len(mixed), tuple(unreadable))
+        if result.labelled:
+            of_split = added.setdefault(result.frame.split, {})
+            of_split[str(result.frame.label)] = of_split.get(str(result.frame.label), 0) + 1
+    pairs = list(zip(frames, results, strict=True))
+    return ImportReport(
+        added=added,
+        duplicates=sum(not result.new for result in results),
+        moved_to_train=len(
+            {result.frame.scene for frame, result in pairs if (frame.split, result.frame.split) == ("test", "train")}
+        ),
+        contradictions=tuple(
+            (file.path, str(result.frame.label))
+            for file, result in zip(read, results, strict=True)
+            if result.frame.label != file.label
+        ),
+        unreadable=tuple(unreadable),
+    )
 
 
 def _check_labels(
@@ -127,7 +147,8 @@ def _check_labels(
         raise DatasetError(
             f"{directory} has pictures of {label!r}, which this fleet doesn't know",
             means="Nothing was imported",
-            do=f"Did you mean {near[0]!r}? Rename the folder; the fleet's labels are {', '.join(labels)}",
+            do=f"Did you mean {near[0]!r}? Then rename the folder. The fleet's labels are {', '.join(labels)};"
+            " another one needs a fleet that was made with it ([fleet] labels in sitecam-server.toml)",
         )
     known = {label for by_label in store.counts().values() for label in by_label}
     if len(found | known) < 2 and not only_test:
@@ -139,22 +160,15 @@ def _check_labels(
         )
 
 
-def _mixed_scenes(scenes: Sequence[tuple[str, Split | None]]) -> set[str]:
-    wishes: dict[str, set[Split | None]] = {}
-    for scene, wish in scenes:
-        wishes.setdefault(scene, set()).add(wish)
-    return {scene for scene, of_scene in wishes.items() if {"train", "test"} <= of_scene}
-
-
 def _as_jpeg(path: Path) -> bytes:
-    """The file itself where it is an upright RGB JPEG of sane size, else the picture encoded anew."""
+    """The file itself where it is an upright baseline RGB JPEG of sane size, else the picture encoded anew."""
     try:
         data = path.read_bytes()
     except OSError as error:
         raise PictureError(f"{path} can't be opened ({error.strerror})") from error
     pixels = decode(data, name=str(path))
     with Image.open(io.BytesIO(data)) as image:
-        plain = image.format == "JPEG" and image.mode == "RGB"
+        plain = image.format == "JPEG" and image.mode == "RGB" and "progressive" not in image.info
         upright = image.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT
     if plain and upright and len(data) <= _KEEP_BYTES:
         return data

@@ -26,7 +26,7 @@ class Sighting:
         likeness: See :mod:`datasets.likeness`.
         block: Ten minutes of time for a live frame, which has twins in the same ten minutes only: an empty yard looks
             the same for months. None for an imported one, which may be anybody's twin.
-        split: A wish, where the scene is new; else a new scene is drawn.
+        split: A wish, where the scene is new; without one its split is drawn.
     """
 
     likeness: bytes
@@ -37,7 +37,8 @@ class Sighting:
 def assign_scenes(database: sqlite3.Connection, sightings: Sequence[Sighting]) -> list[str]:
     """The scene of each sighting: a known one where a near-identical frame has one, else a new one.
 
-    Two sightings share a new scene if a chain of near-identical ones joins them.
+    Two sightings share a new scene if a chain of near-identical ones joins them. If their wishes differ the scene
+    goes to train: a test frame must be unseen.
 
     Args:
         database: The store's, in a transaction.
@@ -58,10 +59,10 @@ def assign_scenes(database: sqlite3.Connection, sightings: Sequence[Sighting]) -
             if sighting.block is None or block == sighting.block:
                 of_group.setdefault(int(groups[place]), str(scene))
                 break
-    for place, sighting in enumerate(sightings):
-        group = int(groups[place])
+    for group in dict.fromkeys(int(group) for group in groups):
         if group not in of_group:
-            of_group[group] = _new_scene(database, sighting)
+            members = [sightings[int(place)] for place in np.flatnonzero(groups == group)]
+            of_group[group] = _new_scene(database, members)
     return [of_group[int(group)] for group in groups]
 
 
@@ -75,8 +76,10 @@ def _kept_apart_by_time(groups: Places, sightings: Sequence[Sighting]) -> Places
     return np.array(places, np.intp)
 
 
-def _new_scene(database: sqlite3.Connection, sighting: Sighting) -> str:
+def _new_scene(database: sqlite3.Connection, members: Sequence[Sighting]) -> str:
     scene = secrets.token_hex(16)
+    wishes = {member.split for member in members if member.split is not None}
     drawn = "test" if int(scene[:8], 16) / 2**32 < _TEST_SHARE else "train"
-    database.execute("INSERT INTO scenes VALUES (?, ?, ?)", (scene, sighting.split or drawn, sighting.block))
+    split = wishes.pop() if len(wishes) == 1 else "train" if wishes else drawn
+    database.execute("INSERT INTO scenes VALUES (?, ?, ?)", (scene, split, members[0].block))
     return scene

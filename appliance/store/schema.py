@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from appliance.errors import StoreError
+from appliance.store.locks import held
 
 VERSION = 1
 _SCHEMA = """
@@ -32,44 +33,63 @@ CREATE INDEX frames_by_label ON frames(label);
 """
 
 
-def open_database(path: Path) -> sqlite3.Connection:
+def open_database(path: Path, *, must_exist: bool) -> sqlite3.Connection:
     """Open the store's database, making it where it is missing.
 
+    Args:
+        path: Its file.
+        must_exist: Don't make it: there are pictures already, and a new database would disown them all.
+
     Raises:
-        StoreError: It is damaged, or of a newer release.
+        StoreError: It is damaged, of a newer release, or missing where it must exist.
     """
     try:
-        database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-        try:
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = FULL")  # what the page calls saved survives a power cut
-            database.execute("PRAGMA foreign_keys = ON")
-            (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
-            if answer != "ok":
-                raise sqlite3.DatabaseError(answer)
-            _migrate(database, path)
-        except BaseException:
-            database.close()
-            raise
+        with held(path.parent):  # SQLite itself can't make one new file from two processes at once
+            return _open(path, must_exist)
     except sqlite3.DatabaseError as error:
         raise StoreError(
             f"The frame store {path} can't be used ({error})",
             means="Nothing was changed; the pictures beside it are untouched",
-            do="Check the disk. Restore the file from a backup, or move it away to start an empty store",
+            do=f"Check the disk. Restore the file from a backup. To start an empty store, move {path.parent} away",
         ) from error
+
+
+def _open(path: Path, must_exist: bool) -> sqlite3.Connection:
+    database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+    try:
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")  # what the page calls saved survives a power cut
+        database.execute("PRAGMA foreign_keys = ON")
+        (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if answer != "ok":
+            raise sqlite3.DatabaseError(answer)
+        _migrate(database, path, must_exist)
+    except BaseException:
+        database.close()
+        raise
     return database
 
 
-def _migrate(database: sqlite3.Connection, path: Path) -> None:
-    database.execute("BEGIN IMMEDIATE")  # two processes may open a new store at once
+def _migrate(database: sqlite3.Connection, path: Path, must_exist: bool) -> None:
+    database.execute("BEGIN IMMEDIATE")
     try:
         (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version == 0 and must_exist:
+            raise StoreError(
+                f"The frame store {path} is empty or missing, but there are pictures beside it",
+                means="What they show is not known any more; nothing was changed",
+                do=f"Restore {path.name} from a backup. To start an empty store, move {path.parent} away",
+            )
         if version == 0:
             for statement in _SCHEMA.split(";"):
                 database.execute(statement)
             database.execute(f"PRAGMA user_version = {VERSION}")
         elif version != VERSION:
-            raise StoreError(f"{path} has schema {version}, this release knows {VERSION}", do="Upgrade Sitecam")
+            raise StoreError(
+                f"The frame store {path} has schema {version}; this release knows {VERSION}",
+                means="A newer Sitecam has written it; nothing was changed",
+                do="Upgrade Sitecam on this machine",
+            )
         database.execute("COMMIT")
     except BaseException:
         database.execute("ROLLBACK")
