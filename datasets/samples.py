@@ -27,7 +27,7 @@ from datasets.scenery import HEIGHT, WIDTH, Style, backdrop, photographed, put, 
 
 LABELS = ("hardhat", "head", "nobody")
 STAMP = "sample-site.json"
-GENERATOR = 1  # raise it whenever the pictures change: old folders are then made anew
+GENERATOR = 2  # raise it whenever the pictures change: old folders are then made anew
 
 # Two sites: dusty daylight in the open, and a dim hall under cold lamps.
 YARD = Style(

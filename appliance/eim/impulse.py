@@ -15,50 +15,22 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from appliance import litert
-from appliance.eim.features import unpack
-from appliance.errors import ImpulseGarbledError, PartError, SitecamError
+from appliance.eim.framing import Message, Messages
+from appliance.eim.model import Array, Facts, Model
+from appliance.errors import SitecamError
 from appliance.models.head import Head
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where Linux keeps POSIX shared memory; a client opens it by name
-MAX_MESSAGE_BYTES = 32 * 1024 * 1024  # as Edge Impulse's own runner has it
 _CHUNK_BYTES = 256 * 1024
 _WHITE = 0xFFFFFF
 _NOT_PIXELS = f"Failed to parse classify array, should contain pixels, 0 to {_WHITE}"
 _PR_SET_PDEATHSIG = 1
 _USAGE = "Requires one parameter (either: '--print-info', 'stdin' or the name of a socket)"
-
-Array = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What ``hello`` says of the model: ``impulse.json``, made when the .eim is packed.
-
-    Attributes:
-        fleet: The fleet's name.
-        version: The model's version.
-        labels: In the order of the head's outputs.
-        width: Pixels of the model's input.
-        height: Pixels of the model's input.
-        resize_mode: In Edge Impulse's words.
-        threads: CPU threads for one inference.
-    """
-
-    fleet: str
-    version: int
-    labels: list[str]
-    width: int
-    height: int
-    resize_mode: str
-    threads: int
 
 
 class Leftovers:
@@ -81,109 +53,6 @@ class Leftovers:
         """Delete all of them."""
         for path in list(self._paths):
             self.remove(path)
-
-
-class Message(NamedTuple):
-    """One message from a client: its body (None: not JSON), and what receiving and parsing it took."""
-
-    body: dict[str, Any] | None
-    stdin_ms: float
-    json_ms: float
-
-
-class Messages:
-    """Cuts a stream of bytes into JSON objects, which clients send with or without anything in between."""
-
-    def __init__(self) -> None:
-        self._waiting = bytearray()
-        self._decoder = json.JSONDecoder()
-        self._since = 0.0
-
-    def feed(self, chunk: bytes) -> list[Message]:
-        """Take the next bytes and return the messages that are whole now.
-
-        Raises:
-            ImpulseGarbledError: MAX_MESSAGE_BYTES without a whole message.
-        """
-        if not self._waiting:
-            self._since = time.perf_counter()
-        self._waiting += chunk
-        if len(self._waiting) > MAX_MESSAGE_BYTES:
-            raise ImpulseGarbledError(f"More than {MAX_MESSAGE_BYTES} bytes came without a whole message")
-        if b"}" not in chunk:
-            return []  # nothing can have become whole: 250 kB in small pieces are not parsed once a piece
-        end = self._waiting.rfind(b"}") + 1
-        text = self._waiting[:end].decode("utf-8", "surrogateescape")
-        messages: list[Message] = []
-        position = 0
-        while (start := text.find("{", position)) >= 0:
-            begun = time.perf_counter()
-            try:
-                body, position = self._decoder.raw_decode(text, start)
-            except json.JSONDecodeError as error:
-                # Cut short, it fails at its very end or inside a string; anything else is no JSON at all.
-                if error.pos == len(text) or error.msg.startswith("Unterminated string"):
-                    break
-                body, position = None, len(text)
-            except RecursionError:
-                body, position = None, len(text)
-            now = time.perf_counter()
-            messages.append(Message(body, (begun - self._since) * 1000, (now - begun) * 1000))
-            self._since = now
-        rest = text[start:].encode("utf-8", "surrogateescape") if start >= 0 else b""
-        self._waiting = bytearray(rest + self._waiting[end:])
-        return messages
-
-
-class Model:
-    """Backbone and head, from packed pixels to scores."""
-
-    def __init__(self, facts: Facts, backbone: bytes, head: Head) -> None:
-        """Load the backbone.
-
-        Raises:
-            ConfigError: No LiteRT runtime is installed.
-            PartError: The backbone doesn't load, or backbone, head and facts don't fit together.
-        """
-        try:
-            self._interpreter = litert.load(backbone, threads=facts.threads)
-        except ValueError as error:
-            raise PartError(f"The backbone can't be loaded ({error})", do="Fetch it again") from error
-        [source], [sink] = self._interpreter.get_input_details(), self._interpreter.get_output_details()
-        found = [(part["dtype"], tuple(part["shape"])) for part in (source, sink)]
-        wanted = [
-            (np.float32, (1, facts.height, facts.width, 3)),
-            (np.float32, (1, head.feature_count)),
-        ]
-        if found != wanted or head.label_count != len(facts.labels):
-            raise PartError(
-                f"Backbone {found}, head ({head.feature_count} to {head.label_count}) and manifest "
-                f"({facts.width} x {facts.height}, {len(facts.labels)} labels) don't fit together",
-                means="This version can't be used",
-            )
-        self._head = head
-        self._input = self._interpreter.tensor(source["index"])
-        self._output = self._interpreter.tensor(sink["index"])
-
-    def scores(self, features: Array) -> tuple[list[float], float, float]:
-        """Classify one packed picture.
-
-        Args:
-            features: float32 [height * width], whole numbers from 0 to 0xFFFFFF.
-
-        Returns:
-            Scores in the order of the labels; milliseconds of unpacking; milliseconds of the model.
-
-        Raises:
-            RuntimeError: The interpreter failed.
-        """
-        begun = time.perf_counter()
-        # No name for the view: the interpreter refuses to run while anything refers to its tensors.
-        unpack(features, self._input()[0])
-        unpacked = time.perf_counter()
-        self._interpreter.invoke()
-        scores: list[float] = self._head.scores(self._output())[0].tolist()
-        return scores, (unpacked - begun) * 1000, (time.perf_counter() - unpacked) * 1000
 
 
 class Refusal(Exception):  # noqa: N818  an answer to the client, not a fault of ours

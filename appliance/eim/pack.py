@@ -17,7 +17,7 @@ from pathlib import Path
 
 import appliance
 from appliance import litert
-from appliance.eim.impulse import Facts
+from appliance.eim.model import Facts
 from appliance.errors import ManifestError, PartError
 from appliance.files import write_atomically
 from appliance.models.head import Head
@@ -30,7 +30,9 @@ _SOURCES = (
     "litert.py",
     "models/head.py",
     "eim/features.py",
+    "eim/framing.py",
     "eim/impulse.py",
+    "eim/model.py",
 )
 _PACKAGE = b'"""Part of a packed impulse."""\n'  # not the room's own __init__: that may import more one day
 _MAIN = b"""\

@@ -89,8 +89,9 @@ def tiny_graphs(backbone: bytes) -> Iterator[None]:
         assert cache.name
         return tiny_trainer(label_count, hidden_units)
 
-    tiny = {"SIZE": parts.SIDE, "FEATURE_COUNT": parts.FEATURES, "resolve": resolve, "trainer_part": trainer_part}
-    with patch.multiple(fleet_init, **tiny):
+    with patch.multiple(
+        fleet_init, SIZE=parts.SIDE, FEATURE_COUNT=parts.FEATURES, resolve=resolve, trainer_part=trainer_part
+    ):
         yield
 
 

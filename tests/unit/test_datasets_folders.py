@@ -92,7 +92,7 @@ def test_a_folder_that_cannot_be_learned_from_is_refused(tmp_path: Path, names: 
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="no folder .*nowhere"):
+    with pytest.raises(DatasetError, match=r"no folder .*nowhere"):
         read_folders(tmp_path / "nowhere")
 
 

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from appliance.eim import impulse
-from appliance.eim.impulse import Array, Facts, Impulse, Leftovers, Message, Model
+from appliance.eim.framing import Message
+from appliance.eim.impulse import Impulse, Leftovers
+from appliance.eim.model import Array, Facts, Model
 from appliance.errors import PartError
 from appliance.models.head import Head
 from tests.fakes import parts

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from appliance.eim import impulse
-from appliance.eim.impulse import Messages
+from appliance.eim import framing
+from appliance.eim.framing import Messages
 from appliance.errors import ImpulseGarbledError
 
 
@@ -52,7 +52,7 @@ def test_what_stands_outside_messages_is_ignored() -> None:
 
 
 def test_a_message_without_end_is_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(impulse, "MAX_MESSAGE_BYTES", 100)
+    monkeypatch.setattr(framing, "MAX_MESSAGE_BYTES", 100)
     messages = Messages()
     messages.feed(b'{"classify": [')
     with pytest.raises(ImpulseGarbledError, match="whole message"):

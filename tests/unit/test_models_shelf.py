@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,28 +31,27 @@ def test_a_part_that_is_here_already_need_not_come_again(tmp_path: Path, fleet: 
     assert (shelf.current, shelf.previous) == (2, 1)
 
 
-def broken_signature(
-    manifest: bytes, signature: bytes, parts: dict[str, bytes]
-) -> tuple[bytes, bytes, dict[str, bytes]]:
-    return manifest, bytes(64), parts
+Delivery = tuple[bytes, bytes, dict[str, bytes]]
 
 
-def changed_manifest(
-    manifest: bytes, signature: bytes, parts: dict[str, bytes]
-) -> tuple[bytes, bytes, dict[str, bytes]]:
-    return manifest.replace(b"hardhat", b"hardhot"), signature, parts
+def broken_signature(delivery: Delivery) -> Delivery:
+    return delivery[0], bytes(64), delivery[2]
 
 
-def flipped_byte(manifest: bytes, signature: bytes, parts: dict[str, bytes]) -> tuple[bytes, bytes, dict[str, bytes]]:
-    return manifest, signature, {name: bytes([data[0] ^ 1]) + data[1:] for name, data in parts.items()}
+def changed_manifest(delivery: Delivery) -> Delivery:
+    return delivery[0].replace(b"hardhat", b"hardhot"), delivery[1], delivery[2]
 
 
-def cut_short(manifest: bytes, signature: bytes, parts: dict[str, bytes]) -> tuple[bytes, bytes, dict[str, bytes]]:
-    return manifest, signature, {name: data[:-1] for name, data in parts.items()}
+def flipped_byte(delivery: Delivery) -> Delivery:
+    return *delivery[:2], {name: bytes([data[0] ^ 1]) + data[1:] for name, data in delivery[2].items()}
 
 
-def without_parts(manifest: bytes, signature: bytes, parts: dict[str, bytes]) -> tuple[bytes, bytes, dict[str, bytes]]:
-    return manifest, signature, {}
+def cut_short(delivery: Delivery) -> Delivery:
+    return *delivery[:2], {name: data[:-1] for name, data in delivery[2].items()}
+
+
+def without_parts(delivery: Delivery) -> Delivery:
+    return *delivery[:2], {}
 
 
 @pytest.mark.parametrize(
@@ -65,12 +65,12 @@ def without_parts(manifest: bytes, signature: bytes, parts: dict[str, bytes]) ->
     ],
 )
 def test_a_damaged_version_is_refused_and_leaves_the_shelf_as_it_was(
-    tmp_path: Path, fleet: TinyFleet, damage: object, error: type[ModelError]
+    tmp_path: Path, fleet: TinyFleet, damage: Callable[[Delivery], Delivery], error: type[ModelError]
 ) -> None:
     shelf = fleet.shelf(tmp_path / "models", 1)
     before = tree_of(shelf.root)
     with pytest.raises(error):
-        shelf.accept(*damage(*fleet.version(2)))  # type: ignore[operator]
+        shelf.accept(*damage(fleet.version(2)))
     assert tree_of(shelf.root) == before
 
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from appliance.frame import Pixels
+from appliance.models.head import Array
 from appliance.models.manifest import Manifest, Part
 from appliance.store.features import FeatureCache
 from appliance.store.frames import FrameStore, NewFrame
-from appliance.vision import InputSpec, prepare
+from appliance.vision import InputSpec, encode_jpeg, prepare
 from tests.fakes import parts
 from tests.fakes.site import jpeg, picture, tiny_trainer
 from trainer.features import VARIANTS, Backbone, augment, examples, recipe_name
@@ -63,7 +64,7 @@ class Bench:
         class Counting(Backbone):
             def __init__(self) -> None: ...
 
-            def features(self, pixels: Pixels) -> np.typing.NDArray[np.float32]:
+            def features(self, pixels: Pixels) -> Array:
                 bench.asked += 1
                 return real.features(pixels)
 
@@ -131,12 +132,13 @@ def test_the_first_variant_is_the_frame_as_the_live_model_sees_it(
     spec = InputSpec(parts.SIDE, parts.SIDE, mode)  # type: ignore[arg-type]  # one of the three modes
     manifest = dataclasses.replace(manifest, input=spec)
     wide = np.random.default_rng(3).integers(0, 256, (60, 100, 3), dtype=np.uint8)
-    (identity,) = fill(store, "head")
-    store.pixels(identity)
+    store.add_all([NewFrame(encode_jpeg(wide), NOON, "live", "head", "test", "train")])
+    (frame,) = store.frames()
     backbone = Backbone(tiny_backbone, spec)
     known = examples(store, cache, manifest, lambda: backbone, split="train")
-    np.testing.assert_array_equal(known.features[0, 0], backbone.features(store.pixels(identity)))
-    np.testing.assert_array_equal(backbone.features(wide), backbone.features(prepare(wide, spec)))
+    as_live = prepare(store.pixels(frame.id), spec)  # what the live loop hands to the .eim
+    assert as_live.shape == (parts.SIDE, parts.SIDE, 3)
+    np.testing.assert_array_equal(known.features[0, 0], backbone.features(as_live))
 
 
 def test_training_and_the_live_eim_see_a_frame_alike(
@@ -251,7 +253,6 @@ def test_the_tiny_backbone_tells_the_drawn_pictures_apart(
 ) -> None:
     """What the whole nights in tests/night lean on."""
     fill(store, *parts.LABELS * 8)
-    fill(store, *parts.LABELS * 20, split="test")
     bench = Bench(tiny_backbone)
     known = examples(store, cache, manifest, bench, split="train")
     trained, _ = train(tiny_trainer(), parts.tiny_head(), known, Recipe(epochs=20, rate=0.05))

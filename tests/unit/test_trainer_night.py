@@ -1,0 +1,144 @@
+"""The night process where it does not get as far as Flower; tests/night holds whole nights."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from appliance.models.signing import public_pem
+from appliance.night_status import read_night_status
+from appliance.paths import CameraPaths
+from appliance.store.frames import FrameStore, NewFrame
+from server.certificates import make_certificates
+from server.paths import ServerPaths
+from tests.fakes import parts
+from tests.fakes.fleet import TinyFleet
+from tests.fakes.site import jpeg
+from trainer.night import main
+
+
+@pytest.fixture(autouse=True)
+def _as_nice_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "nice", lambda _: 0)  # main() would make this whole test run nice
+
+
+def options(root: Path, text: str = "", *, window_s: float = 60) -> list[str]:
+    """A camera's settings; the options that name them."""
+    (root / "sitecam.toml").write_text(f'state_dir = "state"\n[camera]\nname = "gate"\n{text}')
+    return ["--config", str(root / "sitecam.toml"), "--night", "tonight", "--window-minutes", str(window_s / 60)]
+
+
+def enrolled(root: Path, backbone: bytes, *, port: int, labels: tuple[str, ...] = parts.LABELS * 4) -> CameraPaths:
+    """The state of an enrolled camera with a frame of each of these labels."""
+    paths = CameraPaths(root / "state")
+    fleet = TinyFleet(root, backbone)
+    fleet.shelf(paths.models, 1)
+    paths.fleet.mkdir()
+    (paths.fleet / "ca.pem").write_bytes(authority(root / "server").ca_certificate.read_bytes())
+    (paths.fleet / "signing.pem").write_bytes(public_pem(fleet.public_key))
+    (paths.fleet / "fleet.json").write_text(f'{{"name": "f", "host": "127.0.0.1", "port": {port}}}')
+    with FrameStore(paths.store) as store:
+        store.add_all(
+            [
+                NewFrame(jpeg(label, seed=number), datetime.now(UTC), "import", label, "test", "train")
+                for number, label in enumerate(labels)
+            ]
+        )
+    return paths
+
+
+def authority(root: Path) -> ServerPaths:
+    paths = ServerPaths(root)
+    if not paths.root.exists():
+        paths.root.mkdir()
+        make_certificates(paths, fleet="f", host="127.0.0.1")
+    return paths
+
+
+@contextlib.contextmanager
+def tls_server(paths: ServerPaths) -> Iterator[int]:
+    """Shakes hands with whoever comes, and hangs up; its port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(paths.tls_certificate, paths.tls_key)
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection, contextlib.suppress(OSError):
+                context.wrap_socket(connection, server_side=True).close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        yield int(listener.getsockname()[1])
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+def test_a_camera_without_a_fleet_says_how_to_join_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(options(tmp_path)) == 1
+    said = capsys.readouterr().err
+    assert "sitecam-night: This camera isn't enrolled" in said
+    assert "Run sitecam enrol" in said
+
+
+def test_a_misspelt_setting_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(options(tmp_path, "[night]\nmin_frame = 3\n")) == 2
+    assert "Did you mean night.min_frames?" in capsys.readouterr().err
+
+
+def test_a_server_that_is_not_there_is_named_when_the_window_ends(
+    tmp_path: Path, tiny_backbone: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: nobody answers there
+        port = int(taken.getsockname()[1])
+        paths = enrolled(tmp_path, tiny_backbone, port=port)
+        assert main(options(tmp_path, window_s=1)) == 1
+    said = capsys.readouterr().err
+    assert f"127.0.0.1:{port} could not be reached tonight" in said
+    assert "its model stays" in said
+    status = read_night_status(paths.night_status)
+    assert (status.phase, status.night) == ("failed", "tonight")
+    assert "could not be reached" in status.message
+
+
+def test_a_server_of_another_fleet_is_refused_at_once(
+    tmp_path: Path, tiny_backbone: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with tls_server(authority(tmp_path / "stranger")) as port:
+        paths = enrolled(tmp_path, tiny_backbone, port=port)
+        assert main(options(tmp_path)) == 1
+    said = capsys.readouterr().err
+    assert "this fleet's authority did not sign" in said
+    assert "nothing was sent" in said
+    assert read_night_status(paths.night_status).phase == "failed"
+    assert not paths.ledger.exists()
+    assert not (paths.flower / "supernode.log").exists()
+
+
+def test_a_taken_port_is_named_with_the_setting_that_changes_it(
+    tmp_path: Path, tiny_backbone: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as other,
+        tls_server(authority(tmp_path / "server")) as port,
+    ):
+        taken = other.getsockname()[1]
+        paths = enrolled(tmp_path, tiny_backbone, port=port)
+        assert main(options(tmp_path, f"[night]\nruntime_port = {taken}\n")) == 2
+    said = capsys.readouterr().err
+    assert f"Port {taken} on 127.0.0.1 is taken" in said
+    assert "night.runtime_port" in said
+    assert "is taken" in read_night_status(paths.night_status).message
