@@ -22,6 +22,8 @@ class CameraSettings:
         source: ``picamera2`` for the Pi's camera, ``folder`` to replay pictures or a video.
         path: The folder or video file, for ``folder``.
         rate_fps: Frames per second.
+        hold_frames: Show each picture of a folder for so many frames.
+        shuffle: Replay a folder in a mixed order, the same at every start; else by name.
         width: Of the picture for people and store, pixels (picamera2 only).
         height: Likewise.
         capture_timeout_s: A capture that takes longer is a fault; the camera is opened again.
@@ -31,6 +33,8 @@ class CameraSettings:
     source: Literal["picamera2", "folder"] = "picamera2"
     path: Path = Path()
     rate_fps: float = 10.0
+    hold_frames: int = 1
+    shuffle: bool = False
     width: int = 1280
     height: int = 960
     capture_timeout_s: float = 5.0
@@ -115,6 +119,7 @@ def load(path: Path = DEFAULT_PATH) -> Settings:
     settings = load_settings(path, Settings)
     ranges = {
         "camera.rate_fps": 0 < settings.camera.rate_fps <= 120,
+        "camera.hold_frames": settings.camera.hold_frames >= 1,
         "camera.width": 64 <= settings.camera.width <= 8192,
         "camera.height": 64 <= settings.camera.height <= 8192,
         "camera.capture_timeout_s": settings.camera.capture_timeout_s > 0,

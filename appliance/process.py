@@ -107,5 +107,10 @@ class CameraProcess:
 def open_source(settings: CameraSettings) -> CameraSource:
     """The camera that the settings name; not opened yet."""
     if settings.source == "folder":
-        return FolderCamera(settings.path, rate_fps=settings.rate_fps)
+        return FolderCamera(
+            settings.path,
+            rate_fps=settings.rate_fps,
+            hold_frames=settings.hold_frames,
+            seed=0 if settings.shuffle else None,
+        )
     return PiCamera(size=(settings.width, settings.height), rate_fps=settings.rate_fps)

@@ -24,7 +24,7 @@ from appliance.paths import CameraPaths
 from appliance.store.features import FeatureCache
 from appliance.store.frames import FrameStore
 from trainer import messages
-from trainer.features import VARIANTS, Backbone, examples
+from trainer.features import VARIANTS, Backbone, examples, recipe_name
 from trainer.head import Examples, Recipe, evaluate, train
 from trainer.ledger import note_reply
 
@@ -84,6 +84,7 @@ class Camera:
                 self.say("features", f"Looked at {done} of {total} new {split} frames")
 
         with FrameStore(self.paths.store) as store, FeatureCache(self.paths.store) as cache:
+            cache.prune({recipe_name(manifest, 1), recipe_name(manifest, VARIANTS)})
             variants = VARIANTS if split == "train" else 1
             return examples(store, cache, manifest, backbone, split=split, variants=variants, progress=progress)
 

@@ -35,6 +35,8 @@ class FolderCamera:
         size: Width and height to fit every picture into, with black bars where its shape differs; None leaves
             each as it is.
         seed: Shuffles a folder's pictures, repeatably; None sorts them by path.
+        hold_frames: Show each picture for so many frames: people can't read a decision that changes ten times a
+            second.
         cache_bytes: Decoded pictures kept, so that going round costs little.
     """
 
@@ -46,6 +48,7 @@ class FolderCamera:
         loop: bool = True,
         size: tuple[int, int] | None = None,
         seed: int | None = None,
+        hold_frames: int = 1,
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self._path = path
@@ -53,6 +56,8 @@ class FolderCamera:
         self._loop = loop
         self._spec = InputSpec(*size, "fit-longest") if size else None
         self._seed = seed
+        self._hold_frames = hold_frames
+        self._held: tuple[Pixels, int] | None = None  # a picture, and for how many more frames it stays
         self._cache_bytes = cache_bytes
         self._lock = threading.Lock()  # guards _reel: close() may come from another thread
         self._reel: _Reel | None = None
@@ -100,10 +105,7 @@ class FolderCamera:
                     f"The {self.name} has no picture due within {timeout_s:g} s",
                     do="Raise [camera] capture_timeout_s or rate_fps in sitecam.toml",
                 )
-            pixels = self._reel.next()
-            if pixels is None and self._loop:
-                self._reel.rewind()
-                pixels = self._reel.next()
+            pixels = self._next_picture(self._reel)
         if pixels is None:
             raise CameraError(
                 f"The {self.name} is at its end",
@@ -113,11 +115,25 @@ class FolderCamera:
         self._next_sequence = sequence + 1
         return Frame(pixels, datetime.now(UTC), sequence)
 
+    def _next_picture(self, reel: _Reel) -> Pixels | None:
+        if self._held is not None:
+            pixels, left = self._held
+            self._held = (pixels, left - 1) if left > 1 else None
+            return pixels
+        fresh = reel.next()
+        if fresh is None and self._loop:
+            reel.rewind()
+            fresh = reel.next()
+        if fresh is not None and self._hold_frames > 1:
+            self._held = (fresh, self._hold_frames - 1)
+        return fresh
+
     def close(self) -> None:
         """Forget the pictures; see :class:`appliance.camera.source.CameraSource`."""
         self._closed.set()
         with self._lock:
             reel, self._reel = self._reel, None
+            self._held = None
             if reel is not None:
                 reel.close()
 

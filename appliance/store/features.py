@@ -93,10 +93,12 @@ class FeatureCache:
             gone = [(frame,) for frame in stored - set(frames)]
             self._database.executemany("DELETE FROM features WHERE frame = ?", gone)
 
-    def prune(self, keep_recipe: str) -> None:
+    def prune(self, recipes: Collection[str]) -> None:
         """Remove the features of all other recipes: another backbone or input has made them useless."""
         with self._written():
-            self._database.execute("DELETE FROM features WHERE recipe <> ?", (keep_recipe,))
+            stored = {row[0] for row in self._database.execute("SELECT DISTINCT recipe FROM features")}
+            for recipe in stored - set(recipes):
+                self._database.execute("DELETE FROM features WHERE recipe = ?", (recipe,))
 
     @contextmanager
     def _written(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from server.demo.options import Options
 
 _MARK = "made-by-sitecam-demo"
 _MIN_FRAMES = 10
+_HOLD_S = 1.5  # a picture stays so long: time to read what the page says of it
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,8 @@ def _camera_toml(name: str, pictures: Path, port: int, rate_fps: float) -> str:
         'source = "folder"',
         f"path = {json.dumps(str(pictures))}",
         f"rate_fps = {rate_fps}",
+        f"hold_frames = {max(1, round(rate_fps * _HOLD_S))}",
+        "shuffle = true",
         "",
         "[page]",
         f"port = {port}",

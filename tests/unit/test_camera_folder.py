@@ -128,3 +128,13 @@ def test_pictures_are_decoded_again_only_beyond_the_cache(
         camera.capture(5)
     kept_from_opening = 1 if cache_bytes else 0
     assert len(reads) - opened == decoded - kept_from_opening
+
+
+def test_a_held_picture_stays_for_so_many_frames(tmp_path: Path) -> None:
+    for number in range(2):
+        Image.new("RGB", (8, 8), (number * 200, 0, 0)).save(tmp_path / f"{number}.png")
+    camera = FolderCamera(tmp_path, rate_fps=200, hold_frames=3)
+    camera.open()
+    reds = [int(camera.capture(2).pixels[0, 0, 0]) for _ in range(8)]
+    camera.close()
+    assert reds == [0, 0, 0, 200, 200, 200, 0, 0]

@@ -68,7 +68,7 @@ def test_a_forgotten_frame_has_no_features_in_any_recipe(cache: FeatureCache) ->
 def test_pruning_keeps_one_recipe(cache: FeatureCache) -> None:
     for recipe in ("old", "new"):
         cache.put_many(recipe, {ONE: vectors(1)})
-    cache.prune("new")
+    cache.prune({"new"})
     assert cache.get_many([ONE], "old") == {}
     assert list(cache.get_many([ONE], "new")) == [ONE]
 

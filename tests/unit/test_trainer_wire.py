@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from trainer.wire import Traffic, Wire
+from trainer.wire import Traffic, Wire, WireProcess
+
+PROJECT = Path(__file__).resolve().parents[2]
 
 
 class EchoServer:
@@ -68,7 +74,7 @@ def wire(server: EchoServer) -> Iterator[Wire]:
     wire.close()
 
 
-def ask(wire: Wire, request: str) -> tuple[socket.socket, bytes]:
+def ask(wire: Wire | WireProcess, request: str) -> tuple[socket.socket, bytes]:
     """Send a first line; the open connection and the head of the answer."""
     host, port = wire.url.removeprefix("http://").split(":")
     client = socket.create_connection((host, int(port)), timeout=10)
@@ -82,7 +88,7 @@ def ask(wire: Wire, request: str) -> tuple[socket.socket, bytes]:
     return client, head
 
 
-def connect(wire: Wire, port: int) -> socket.socket:
+def connect(wire: Wire | WireProcess, port: int) -> socket.socket:
     client, head = ask(wire, f"CONNECT 127.0.0.1:{port} HTTP/1.1")
     assert head.startswith(b"HTTP/1.1 200 "), head
     return client
@@ -186,3 +192,30 @@ def test_a_server_that_hangs_up_ends_the_clients_connection(wire: Wire, server: 
         assert read(client, 1) == b"x"
         _hang_up(server.connections[0])
         assert client.recv(1) == b""
+
+
+def test_in_a_process_of_its_own_it_counts_the_same(server: EchoServer) -> None:
+    wire = WireProcess("127.0.0.1", server.port)
+    with connect(wire, server.port) as client:
+        client.sendall(b"x" * 100_000)
+        assert read(client, 100_000) == b"x" * 100_000
+    assert wire.close() == Traffic(100_000, 100_000)
+
+
+def test_that_process_ends_with_its_parent(server: EchoServer) -> None:
+    code = (
+        "import os, signal; from trainer.wire import WireProcess\n"
+        f"print(WireProcess('127.0.0.1', {server.port}).url, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    port = int(killed.stdout.strip().rsplit(":", 1)[1])
+
+    def refuses() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    wait_until(refuses)
