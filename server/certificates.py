@@ -104,7 +104,9 @@ def check_certificate(paths: ServerPaths) -> None:
         certificate = x509.load_pem_x509_certificate(paths.tls_certificate.read_bytes())
         authority = x509.load_pem_x509_certificate(paths.ca_certificate.read_bytes())
         certificate.verify_directly_issued_by(authority)
-        serialization.load_pem_private_key(paths.tls_key.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(paths.tls_key.read_bytes(), password=None)
+        if key.public_key() != certificate.public_key():
+            raise ValueError("the TLS key is not the certificate's")
     except Exception as error:  # OSError, ValueError, InvalidSignature, UnsupportedAlgorithm: all mean this
         raise CertificateError(
             f"The server's TLS files can't be used ({error or type(error).__name__})",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import socket
 import subprocess
 import sys
@@ -32,8 +33,14 @@ def convert(job: str, *arguments: str) -> bytes:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE_S, check=False)
         except subprocess.TimeoutExpired as error:
             raise ModelError(f"Converting ({job}) took more than {_DEADLINE_S} s", do="Try again") from error
+        if done.returncode == -signal.SIGKILL:
+            raise ModelError(
+                "The conversion was killed, most likely because memory ran out",
+                means="Nothing was written",
+                do="Converting takes about 2 GB for a minute: give this machine more memory or swap",
+            )
         if done.returncode or not out.exists():
-            lines = done.stderr.strip().splitlines() or ["no reason given"]
+            lines = done.stderr.strip().splitlines() or ["the conversion ended without a reason"]
             raise ModelError(lines[-1][-600:])
         return out.read_bytes()
 

@@ -48,19 +48,18 @@ def enrol_camera(settings: ServerSettings, superlink: SuperLink, *, name: str, p
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise CertificateError(f"{public_key} holds another kind of key", do="Run sitecam key on the camera")
     registry = Registry(paths.registry)
-    if name in {camera.name for camera in registry.cameras()}:
-        raise CertificateError(
-            f"A camera named {name} is enrolled already", means="Nothing was changed", do="Choose another name"
-        )
+    for camera in registry.cameras():
+        if camera.name == name or camera.public_key == text:
+            same = f"named {name}" if camera.name == name else f"with this key, {camera.name},"
+            raise CertificateError(
+                f"A camera {same} is enrolled already", means="Nothing was changed", do="Choose another name or key"
+            )
     if not superlink.answers():
         raise NightError(
             "The SuperLink doesn't answer",
             means="The camera can't be registered",
             do="Start it with sitecam-server superlink",
         )
-    superlink.prepare()
-    node = superlink.register(public_key, name)
-    registry.enrol(node, name, text)
     shelf = Shelf(paths.models, load_public_key(paths.signing_public.read_bytes()))
     version = shelf.current or 1
     manifest, signature = shelf.signed_manifest(version)
@@ -75,4 +74,11 @@ def enrol_camera(settings: ServerSettings, superlink: SuperLink, *, name: str, p
         signature=signature,
         parts={part.sha256: shelf.part(part) for part in shelf.manifest(version).parts.values()},
     )
+    try:
+        superlink.prepare()
+        node = superlink.register(public_key, name)
+        registry.enrol(node, name, text)
+    except BaseException:
+        bundle.unlink()
+        raise
     return node

@@ -15,7 +15,7 @@ from appliance.models.signing import load_public_key, load_signing_key, new_sign
 from appliance.store.frames import FrameStore
 from appliance.vision import InputSpec
 from server.backbone import resolve, trainer_part
-from server.certificates import check_certificate, make_certificates
+from server.certificates import check_certificate, make_certificates, renew_tls
 from server.config import ServerSettings
 from server.paths import ServerPaths
 from server.registry import Registry
@@ -41,9 +41,12 @@ def make_fleet(settings: ServerSettings, *, cache: Path | None = None, say: Call
     """
     paths = ServerPaths(settings.state_dir)
     paths.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if not paths.tls_certificate.exists():
+    if not paths.ca_certificate.exists():
         say("certificate authority and TLS certificate")
         make_certificates(paths, fleet=settings.fleet.name, host=settings.superlink.host)
+    elif not paths.tls_certificate.exists():  # a new authority would mean enrolling every camera again
+        say("TLS certificate")
+        renew_tls(paths, host=settings.superlink.host)
     check_certificate(paths)
     if not paths.signing_key.exists():
         if paths.signing_public.exists():
@@ -53,12 +56,16 @@ def make_fleet(settings: ServerSettings, *, cache: Path | None = None, say: Call
                 do="Restore it from the server's backup",
             )
         say("signing key")
-        public = new_signing_key(paths.signing_key)
+        new_signing_key(paths.signing_key)
+    if not paths.signing_public.exists():
+        public = load_signing_key(paths.signing_key).public_key()
         write_atomically(paths.signing_public, public_pem(public))
     Registry(paths.registry)
     FrameStore(paths.store).close()
     shelf = Shelf(paths.models, load_public_key(paths.signing_public.read_bytes()))
     shelf.sweep()
+    if shelf.current is None and shelf.versions():  # the power went between accepting and activating it
+        shelf.activate(shelf.versions()[-1])
     if shelf.current is None:
         say("version 1 of the model")
         _first_version(settings, paths, shelf, cache or paths.root / "cache", say)

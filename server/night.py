@@ -45,17 +45,25 @@ def hold_night(
     except NightError as error:
         registry.end(night, "failed", str(error), {})
         raise
+    try:
+        return _follow(registry, superlink, night, run, say)
+    except NightError as error:
+        registry.end(night, "failed", str(error), {})
+        raise
+
+
+def _follow(registry: Registry, superlink: SuperLink, night: int, run: int, say: Callable[[str], None]) -> NightRecord:
     seen, look_at = 0, time.monotonic() + _LOOK_S
     while True:
+        record = registry.night(night)  # before the events: what is said last is said too
         for number, text in registry.events(night, after=seen):
             seen = number
             say(text)
-        record = registry.night(night)
         if record.outcome is not None:
             return record
         if time.monotonic() > look_at:
             look_at = time.monotonic() + _LOOK_S
             status = superlink.run_status(run)
-            if status.startswith("finished") and registry.night(night).outcome is None:
+            if status.startswith("finished"):  # the first end counts: nothing happens where there was one
                 registry.end(night, "failed", f"The ServerApp ended ({status}) without an outcome", {})
         time.sleep(_POLL_S)

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,12 @@ class EnrolledCamera:
     Attributes:
         node_id: Flower's, decimal.
         name: As people call it.
+        public_key: One line, OpenSSH's form.
     """
 
     node_id: int
     name: str
+    public_key: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,14 @@ class Registry:
     def __init__(self, path: Path) -> None:
         self._path = path
         with self._open() as database:
+            database.execute("BEGIN IMMEDIATE")  # two processes may open a new file at once
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version == 0:
-                database.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {_SCHEMA_VERSION}; COMMIT;")
-            elif version != _SCHEMA_VERSION:
+                for statement in _SCHEMA.split(";"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+            database.execute("COMMIT")
+            if version not in (0, _SCHEMA_VERSION):
                 raise StoreError(
                     f"{path} has schema {version}, this release knows {_SCHEMA_VERSION}",
                     do="Upgrade Sitecam on the server",
@@ -121,8 +127,8 @@ class Registry:
     def cameras(self) -> list[EnrolledCamera]:
         """All cameras, by name."""
         with self._open() as database:
-            rows = database.execute("SELECT node_id, name FROM cameras ORDER BY name").fetchall()
-        return [EnrolledCamera(int(node_id), name) for node_id, name in rows]
+            rows = database.execute("SELECT node_id, name, public_key FROM cameras ORDER BY name").fetchall()
+        return [EnrolledCamera(int(node_id), name, key) for node_id, name, key in rows]
 
     # Nights
 

@@ -11,6 +11,8 @@ from appliance.errors import NightError, PartError
 from appliance.models.head import Head
 from trainer import messages
 
+_HEADER_BYTES = 1024  # of the .npy form in which Flower carries an array; measured 128
+
 
 @dataclass(frozen=True)
 class TrainReply:
@@ -37,7 +39,7 @@ def check_train(reply: Message, like: Head, *, max_examples: int) -> TrainReply:
         NightError: With the reason, in a sentence that can be shown.
     """
     content = _content(reply)
-    if set(content.array_records) != {messages.ARRAYS} or set(content.metric_records) != {messages.METRICS}:
+    if set(content) != {messages.ARRAYS, messages.METRICS} or len(content.array_records) != 1:
         raise NightError("it sent other records than a head and its metrics")
     arrays = content.array_records[messages.ARRAYS]
     if list(arrays) != [str(index) for index in range(len(like.arrays))]:
@@ -46,9 +48,13 @@ def check_train(reply: Message, like: Head, *, max_examples: int) -> TrainReply:
         if array.dtype != "float32" or tuple(array.shape) != expected.shape:
             raise NightError(f"array {name} is {array.dtype} {tuple(array.shape)}, not float32 {expected.shape}")
     try:
-        messages.head_of(content)
-    except (PartError, ValueError) as error:
+        head = messages.head_of(content)
+    except (PartError, ValueError, TypeError) as error:
         raise NightError(f"its head can't be used: {error}") from error
+    for array, decoded, expected in zip(arrays.values(), head.arrays, like.arrays, strict=True):
+        # What an array says of itself and what lies in it are two things.
+        if decoded.shape != expected.shape or len(array.data) > expected.nbytes + _HEADER_BYTES:
+            raise NightError(f"its head holds {decoded.shape} in {len(array.data)} bytes, not {expected.shape}")
     metrics = content.metric_records[messages.METRICS]
     return TrainReply(_count(metrics, messages.EXAMPLES, max_examples), _number(metrics, "loss"))
 
@@ -77,7 +83,7 @@ def check_test(reply: Message, *, max_examples: int) -> TestReply:
         NightError: With the reason, in a sentence that can be shown.
     """
     content = _content(reply)
-    if set(content.metric_records) != {messages.METRICS} or content.array_records:
+    if set(content) != {messages.METRICS} or not content.metric_records:
         raise NightError("it sent other records than metrics")
     metrics = content.metric_records[messages.METRICS]
     frames = _count(metrics, messages.EXAMPLES, max_examples, least=0)

@@ -110,7 +110,6 @@ class SuperLink:
                 env=self.environment(),
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,  # its executor and ServerApp end with it, see stop()
             )
         ends = time.monotonic() + deadline_s
         while time.monotonic() < ends:
@@ -141,16 +140,20 @@ class SuperLink:
         """End it with everything that it started."""
         if self._process is None:
             return
+        started = _descendants(self._process.pid)  # Flower gives its executor and the ServerApp sessions of their own
         self._process.terminate()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
             logger.warning("The SuperLink did not end by itself and was killed")
-        try:
-            os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            logger.debug("Nothing of the SuperLink was left")
+            self._process.kill()
         self._process.wait()
+        for pid, born in started.items():
+            if _born(pid) == born:  # else it has ended, and the number may be another program's by now
+                os.kill(pid, signal.SIGKILL)
+        ends = time.monotonic() + 5
+        while any(_born(pid) == born for pid, born in started.items()) and time.monotonic() < ends:
+            time.sleep(0.05)
         self._process = None
 
     def __enter__(self) -> SuperLink:
@@ -236,3 +239,28 @@ class SuperLink:
                 means="The SuperLink can't start; perhaps it is running already",
                 do="Stop the other program, or set another superlink.port in sitecam-server.toml",
             ) from error
+
+
+def _descendants(pid: int) -> dict[int, str]:
+    """Process id and time of birth of everything that a process started, directly or not."""
+    parents = {int(path.name): _stat(int(path.name)) for path in Path("/proc").iterdir() if path.name.isdigit()}
+    found: dict[int, str] = {}
+    fresh = {pid}
+    while fresh:
+        fresh = {child for child, stat in parents.items() if stat and int(stat[1]) in fresh} - set(found)
+        found |= {child: parents[child][19] for child in fresh}
+    return found
+
+
+def _born(pid: int) -> str | None:
+    """When a process was born; None where it has ended, reaped or not."""
+    stat = _stat(pid)
+    return stat[19] if stat and stat[0] != "Z" else None
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/<pid>/stat from the third on (proc(5)); none where the process is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []

@@ -87,6 +87,8 @@ def train(graph: bytes, head: Head, examples: Examples, recipe: Recipe) -> tuple
     if not len(examples):
         raise NoLabelsError("No labelled frames to learn from", means="This camera can't train", do="Label some frames")
     load, step, save = _signatures(graph)
+    if len(load.get_input_details()) != len(head.arrays):
+        raise PartError("The training graph is for another shape of head", do="Fetch the model again")
     batch = int(step.get_input_details()["weights"]["shape"][0])
     features, targets, weights = _flatten(examples, head.label_count, recipe.smoothing)
     expected = [tuple(int(n) for n in step.get_input_details()["features"]["shape"][1:]), head.label_count]

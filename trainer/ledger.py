@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from flwr.app import RecordDict
+
+logger = logging.getLogger(__name__)
 
 
 def note_reply(path: Path, night: str, kind: str, content: RecordDict) -> None:
@@ -63,10 +66,18 @@ def last_traffic(path: Path) -> tuple[int, int]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return 0, 0
-    totals = [line for line in map(json.loads, lines) if line["kind"] == "total"]
-    return (totals[-1]["up_bytes"], totals[-1]["down_bytes"]) if totals else (0, 0)
+    for line in reversed(lines):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            logger.warning("%s has a line that was cut short: %s", path, line[:80])
+            continue
+        if entry["kind"] == "total":
+            return entry["up_bytes"], entry["down_bytes"]
+    return 0, 0
 
 
 def _append(path: Path, line: Mapping[str, object]) -> None:
+    whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
     with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line, sort_keys=True) + "\n")
+        file.write(("" if whole else "\n") + json.dumps(line, sort_keys=True) + "\n")

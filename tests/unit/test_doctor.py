@@ -1,0 +1,163 @@
+"""What sitecam doctor finds, and what it says to do."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from appliance import cli, config
+from appliance.doctor import Finding, as_json, examine
+from appliance.fleet import enrol, write_bundle
+from appliance.models.signing import public_pem
+from appliance.paths import CameraPaths
+from appliance.store.frames import FrameStore, NewFrame
+from server.certificates import make_certificates
+from server.paths import ServerPaths
+from tests.fakes import parts
+from tests.fakes.fleet import TinyFleet
+from tests.fakes.site import draw_folders, jpeg
+
+
+def settings_file(root: Path, source: str = "folder") -> Path:
+    pictures = root / "pictures"
+    if not pictures.exists():
+        draw_folders(pictures, labels=parts.LABELS, seed=1, train=1, test=0)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    path = root / "sitecam.toml"
+    path.write_text(
+        f'state_dir = "state"\n[camera]\nname = "gate"\nsource = "{source}"\npath = "pictures"\n[page]\nport = {port}\n'
+    )
+    return path
+
+
+def findings(path: Path) -> dict[str, Finding]:
+    return {finding.what: finding for finding in examine(config.load(path))}
+
+
+def join_a_fleet(root: Path, backbone: bytes, *, port: int = 1) -> CameraPaths:
+    fleet = TinyFleet(root, backbone)
+    server = ServerPaths(root / "server")
+    server.root.mkdir()
+    make_certificates(server, fleet="north", host="127.0.0.1")
+    manifest, signature, held = fleet.version(1)
+    write_bundle(
+        root / "bundle",
+        name="north",
+        host="127.0.0.1",
+        port=port,
+        certificate_authority=server.ca_certificate.read_bytes(),
+        signing_key=public_pem(fleet.public_key),
+        manifest=manifest,
+        signature=signature,
+        parts=held,
+    )
+    paths = CameraPaths(root / "state")
+    enrol(paths, root / "bundle")
+    return paths
+
+
+@pytest.mark.skipif(importlib.util.find_spec("picamera2") is not None, reason="picamera2 is here")
+def test_a_machine_without_picamera2_says_what_to_install(tmp_path: Path) -> None:
+    found = findings(settings_file(tmp_path, "picamera2"))["camera"]
+    assert found.state == "fault"
+    assert "picamera2 isn't installed, so there is no picture" in found.text
+    assert "sudo apt install --no-install-recommends python3-picamera2" in found.text
+    assert 'camera.source = "folder"' in found.text
+
+
+def test_a_camera_that_has_not_joined_a_fleet_says_how_to(tmp_path: Path) -> None:
+    found = findings(settings_file(tmp_path))
+    for what in ("fleet", "model"):
+        assert found[what].state == "fault"
+        assert "isn't enrolled" in found[what].text
+        assert "Run sitecam enrol" in found[what].text
+    assert found["camera"].state == "ok"  # one fault doesn't hide what is well
+
+
+def test_a_well_camera_has_no_fault(tmp_path: Path, tiny_backbone: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        paths = join_a_fleet(tmp_path, tiny_backbone, port=server.getsockname()[1])
+        with FrameStore(paths.store) as store:
+            frames = [(label, seed) for label in parts.LABELS for seed in range(4)]
+            store.add_all(
+                [
+                    NewFrame(jpeg(label, seed=seed), datetime.now(UTC), "import", label, "test", "train")
+                    for label, seed in frames
+                ]
+            )
+        found = findings(settings_file(tmp_path))
+    assert {finding.state for finding in found.values()} == {"ok"}
+    assert "one frame of 48 x 48" in found["camera"].text
+    assert found["model"].text.startswith("version 1: head, hardhat, nobody")
+    assert found["store"].text.startswith("12 labelled frames to learn from")
+
+
+def test_a_server_that_cannot_be_reached_is_a_warning_and_no_fault(tmp_path: Path, tiny_backbone: bytes) -> None:
+    join_a_fleet(tmp_path, tiny_backbone)
+    found = findings(settings_file(tmp_path))["fleet"]
+    assert found.state == "warning"
+    assert "127.0.0.1:1 can't be reached" in found.text
+    assert "nights won't train" in found.text
+
+
+def test_a_damaged_part_is_found(tmp_path: Path, tiny_backbone: bytes) -> None:
+    paths = join_a_fleet(tmp_path, tiny_backbone)
+    part = next((paths.models / "parts").iterdir())
+    part.write_bytes(b"rubbish")
+    found = findings(settings_file(tmp_path))["model"]
+    assert (found.state, "is damaged" in found.text) == ("fault", True)
+
+
+def test_too_few_labels_are_told_with_how_many_it_takes(tmp_path: Path) -> None:
+    found = findings(settings_file(tmp_path))["store"]
+    assert found.state == "warning"
+    assert "0 labelled frames to learn from" in found.text
+    assert "trains from 10 on" in found.text
+
+
+def test_a_folder_without_pictures_is_told(tmp_path: Path) -> None:
+    path = settings_file(tmp_path)
+    path.write_text(path.read_text().replace('"pictures"', '"nowhere"'))
+    found = findings(path)["camera"]
+    assert (found.state, "nowhere" in found.text) == ("fault", True)
+
+
+def test_looking_leaves_a_camera_that_has_not_joined_as_it_is(tmp_path: Path) -> None:
+    """Run as root before the service has ever started, it must not leave folders that the service can't write."""
+    path = settings_file(tmp_path)
+    examine(config.load(path))
+    assert not (tmp_path / "state").exists()
+
+
+def test_the_command_gives_1_for_a_fault_and_the_findings_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = settings_file(tmp_path)
+    assert cli.main(["--config", str(path), "doctor", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert {"what": "fleet", "state": "fault"}.items() <= next(f for f in found if f["what"] == "fleet").items()
+    assert cli.main(["--config", str(path), "doctor"]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(found)
+    assert any(line.startswith("fault    fleet") for line in lines)
+
+
+def test_the_command_gives_0_where_there_is_no_fault(
+    tmp_path: Path, tiny_backbone: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    join_a_fleet(tmp_path, tiny_backbone)
+    assert cli.main(["--config", str(settings_file(tmp_path)), "doctor"]) == 0
+    assert "warning  fleet" in capsys.readouterr().out
+
+
+def test_findings_as_json_are_what_was_found() -> None:
+    assert json.loads(as_json([Finding("disk", "ok", "9 MB free")])) == [
+        {"what": "disk", "state": "ok", "text": "9 MB free"}
+    ]
