@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import signal
 import sys
 import threading
@@ -12,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appliance import __version__, doctor
+from appliance.command import run_command
 from appliance.config import DEFAULT_PATH, Settings, load
-from appliance.errors import SitecamError
 from appliance.fleet import enrol, load_fleet, make_node_key
 from appliance.models.shelf import Shelf
 from appliance.models.verdict import read_verdict
@@ -29,17 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 for success, 1 where it failed, 2 for a wrong option or setting; ``doctor`` gives 1 for a fault.
     """
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        settings = load(options.config)
-        code: int = options.run(settings, options)
-    except SitecamError as error:
-        print(f"sitecam: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"sitecam: {error}. The disk or the network refused; nothing stored was lost.", file=sys.stderr)
-        return 1
-    return code
+    return run_command("sitecam", load, options.run, options)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from appliance.errors import ConfigError
-from appliance.settings_file import load_settings
+from appliance.settings_file import check_ranges, load_settings
 
 DEFAULT_PATH = Path("/etc/sitecam/sitecam.toml")
 
@@ -134,9 +134,7 @@ def load(path: Path = DEFAULT_PATH) -> Settings:
         "night.threads": 1 <= settings.night.threads <= 64,
         "night.runtime_port": 0 <= settings.night.runtime_port <= 65535,
     }
-    for key, good in ranges.items():
-        if not good:
-            raise ConfigError(f"{path}: {key} is out of its range", do="Correct it; the README lists the ranges")
+    check_ranges(path, ranges)
     if not settings.camera.name.strip():
         raise ConfigError(f"{path}: camera.name is empty", do="Name the camera as people call it")
     try:

@@ -34,6 +34,21 @@ def load_settings(path: Path, kind: type[Settings]) -> Settings:
     return _table(table, kind, path, "")
 
 
+def check_ranges(path: Path, ranges: Mapping[str, bool]) -> None:
+    """Refuse settings that are of the right type and make no sense.
+
+    Args:
+        path: The file they are from.
+        ranges: Key -> whether its value is one that can be used.
+
+    Raises:
+        ConfigError: Names the first key that isn't.
+    """
+    for key, good in ranges.items():
+        if not good:
+            raise ConfigError(f"{path}: {key} is out of its range", do="Correct it; the README lists the ranges")
+
+
 def _table(table: Mapping[str, Any], kind: type[Settings], path: Path, prefix: str) -> Settings:
     fields = {field.name: field for field in dataclasses.fields(kind)}  # type: ignore[arg-type]  # the caller gives a dataclass
     hints = get_type_hints(kind)

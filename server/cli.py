@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from appliance import __version__
-from appliance.errors import SitecamError
+from appliance.command import run_command
 from appliance.store.frames import FrameStore
 from appliance.store.importing import import_folders
 from server.certificates import renew_tls
@@ -32,16 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         kept the running model, 5 no quorum, 1 failed.
     """
     options = _parser().parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        code: int = options.run(load(options.config), options)
-    except SitecamError as error:
-        print(f"sitecam-server: {error}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"sitecam-server: {error}. The disk or the network refused.", file=sys.stderr)
-        return 1
-    return code
+    return run_command("sitecam-server", load, options.run, options)
 
 
 def _parser() -> argparse.ArgumentParser:

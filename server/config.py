@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from appliance.errors import ConfigError
-from appliance.settings_file import load_settings
+from appliance.settings_file import check_ranges, load_settings
 from appliance.vision import ResizeMode
 
 DEFAULT_PATH = Path("/etc/sitecam/sitecam-server.toml")
@@ -118,7 +117,5 @@ def load(path: Path = DEFAULT_PATH) -> ServerSettings:
         "night.round_deadline_s": night.round_deadline_s > 0,
         "night.verdict_deadline_s": night.verdict_deadline_s > 0,
     }
-    for key, good in ranges.items():
-        if not good:
-            raise ConfigError(f"{path}: {key} is out of its range", do="Correct it; the README lists the ranges")
+    check_ranges(path, ranges)
     return settings

@@ -80,6 +80,7 @@ class Night:
         self._strategy: Strategy = FedAvg(weighted_by_key=messages.EXAMPLES)
         self._progress = Progress()
         self._statuses: dict[int, messages.CameraStatus] = {}
+        self._unusable: set[int] = set()  # cameras whose status could not be had; asked once a night
 
     def run(self) -> None:
         """Hold the night. However it goes, it ends in the registry with an outcome and a sentence."""
@@ -159,8 +160,8 @@ class Night:
         """Ask cameras how they are until all enrolled ones have said so, or the deadline passes."""
         self._note(f"Waiting for {self._rules.quorum} of {len(self._names)} cameras")
         ends = time.monotonic() + self._rules.quorum_deadline_s
-        while time.monotonic() < ends and set(self._statuses) != set(self._names):
-            fresh = set(self._grid.get_node_ids()) & set(self._names) - set(self._statuses)
+        while time.monotonic() < ends and (unasked := set(self._names) - set(self._statuses) - self._unusable):
+            fresh = set(self._grid.get_node_ids()) & unasked
             if not fresh:
                 time.sleep(1)
                 continue
@@ -184,13 +185,13 @@ class Night:
 
     def _take_status(self, node: int, reply: Message) -> None:
         name = self._names[node]
-        if reply.has_error():
-            self._note(f"{name} can't take part: {reply.error.reason}")
-            return
         try:
+            if reply.has_error():
+                raise NightError(reply.error.reason or "it gave no reason")
             status = messages.CameraStatus.from_record(reply.content.config_records[messages.CONFIG])
         except (NightError, KeyError) as error:
-            self._note(f"{name} can't take part: {error}")
+            self._unusable.add(node)
+            self._note(f"{name} can't take part: {error}".rstrip("."))
             return
         self._statuses[node] = status
         self._progress.cameras[name] = {
@@ -313,6 +314,8 @@ class Night:
                 if reply.has_error():
                     raise NightError(reply.error.reason or "it gave no reason")
                 verdict = Verdict.from_json(str(reply.content.config_records[messages.CONFIG]["verdict"]))
+                if verdict.version != version:
+                    raise NightError(f"its verdict is on version {verdict.version}")
             except (SitecamError, KeyError) as error:
                 self._note(f"{name} gave no verdict on version {version}: {error}")
                 return

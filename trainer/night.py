@@ -20,6 +20,7 @@ from pathlib import Path
 
 import httpx
 
+from appliance.command import run_command
 from appliance.config import DEFAULT_PATH, Settings, load
 from appliance.errors import CertificateError, NightError, PortTakenError, SitecamError
 from appliance.files import write_atomically
@@ -233,20 +234,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", type=Path, default=DEFAULT_PATH, help="the camera's sitecam.toml")
     parser.add_argument("--window-minutes", type=float, default=240, help="end by itself after so long (default: 240)")
     parser.add_argument("--night", default="", help="name of the night (default: today's date, UTC)")
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    try:
-        night = Night(
-            load(options.config),
-            name=options.night or datetime.now(UTC).date().isoformat(),
-            window_s=options.window_minutes * 60,
-        )
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: night.stop())
-        night.run()
-    except (SitecamError, OSError) as error:
-        print(f"sitecam-night: {error}", file=sys.stderr)
-        return error.exit_code if isinstance(error, SitecamError) else 1
+    return run_command("sitecam-night", load, _hold, parser.parse_args(arguments))
+
+
+def _hold(settings: Settings, options: argparse.Namespace) -> int:
+    night = Night(
+        settings,
+        name=options.night or datetime.now(UTC).date().isoformat(),
+        window_s=options.window_minutes * 60,
+    )
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: night.stop())
+    night.run()
     return 0
 
 
