@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
@@ -85,6 +87,7 @@ class TinySite:
         self.programs = Programs(root / "logs")
         self.cameras = tuple(self._lay_out(number) for number in range(1, cameras + 1))
         self._superlink: SuperLink | None = None
+        self._nights = 0
 
     def __enter__(self) -> Self:
         make_tiny_fleet(self.settings, self._backbone)
@@ -164,7 +167,8 @@ class TinySite:
     def start_round(self, *options: str) -> subprocess.Popen[str]:
         """Start ``sitecam-server round``."""
         command = [sys.executable, "-m", "server.cli", "--config", str(self._config), "round", *options]
-        with (self.root / "logs" / "round.err").open("w") as log:
+        self._nights += 1  # each round begins one, and ids count up
+        with (self.root / "logs" / f"round-{self._nights}.err").open("w") as log:
             return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
 
     def finish_round(self, process: subprocess.Popen[str]) -> Held:
@@ -175,7 +179,7 @@ class TinySite:
             process.kill()
             process.wait()
         registry = self.registry
-        number = self.last_night()
+        number = self._nights
         night = registry.night(number)
         return Held(
             exit_code=process.returncode,
@@ -198,17 +202,6 @@ class TinySite:
 
     # Looking
 
-    def last_night(self) -> int:
-        """The id of the newest night."""
-        number = 0
-        while number < 1000:
-            try:
-                self.registry.night(number + 1)
-            except Exception:
-                return number
-            number += 1
-        return number
-
     def page(self, camera: DemoCamera) -> dict[str, Any]:
         """What its page says."""
         state = page_state(camera)
@@ -224,16 +217,25 @@ class TinySite:
         text = CameraPaths(camera.state).ledger.read_text(encoding="utf-8")
         return [json.loads(line) for line in text.splitlines()]
 
-    def running(self, word: str = "") -> list[str]:
-        """Command lines of processes that name this site's folder, and ``word``."""
-        found = []
+    def running(self, *words: str) -> list[str]:
+        """Command lines of processes that name this site's folder, and ``words``."""
+        return [line for line in self._processes().values() if all(word in line for word in words)]
+
+    def kill_what_is_left(self) -> None:
+        """End what should have ended by itself, so that a failed test leaves nothing behind."""
+        for pid in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    def _processes(self) -> dict[int, str]:
+        found = {}
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
             except OSError:
                 continue  # it ended while we looked
-            if str(self.root) in line and word in line and int(path.parent.name) != os.getpid():
-                found.append(line)
+            if f"{self.root}/" in line and int(path.parent.name) != os.getpid():
+                found[int(path.parent.name)] = line
         return found
 
     # Making

@@ -1,0 +1,212 @@
+"""Two good nights in a row, and everything that must be true of them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from appliance.models.shelf import Shelf
+from appliance.models.signing import load_public_key
+from appliance.models.verdict import newest_verdict
+from appliance.paths import CameraPaths
+from appliance.store.features import FeatureCache
+from appliance.store.frames import FrameStore
+from appliance.night_status import NightStatus
+from tests.night.listeners import Outside, Spy
+from tests.night.running import Held, TinySite
+
+pytestmark = pytest.mark.night
+
+CAMERAS = ("gate-1", "gate-2")
+
+
+@dataclass(frozen=True)
+class Story:
+    """What there was to see after two nights, by camera where it is one's own.
+
+    Attributes:
+        root: The site's folder.
+        nights: Both, as the server tells them.
+        pages: What the pages said after each.
+        statuses: What the night processes said last.
+        exits: Exit codes of the night processes, first night.
+        ledgers: What left each camera, both nights.
+        supernode_logs: Of the second night.
+        sent: What gate-1 sent in the first night, decrypted.
+        wanted: Where night processes wanted to go, other than to their server.
+        homes: What lay in the night processes' home folder afterwards.
+        left_running: Processes of the site once it was closed.
+    """
+
+    root: Path
+    nights: tuple[Held, Held]
+    pages: tuple[dict[str, Any], dict[str, Any]]
+    statuses: dict[str, NightStatus]
+    exits: list[int | None]
+    ledgers: dict[str, list[dict[str, Any]]]
+    supernode_logs: dict[str, str]
+    sent: bytes
+    wanted: list[str]
+    homes: list[str]
+    left_running: list[str]
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: bytes) -> Iterator[Story]:
+    root = tmp_path_factory.mktemp("good")
+    home = tmp_path_factory.mktemp("home")
+    site = TinySite(root, tiny_backbone)
+    with pytest.MonkeyPatch.context() as patch, Outside() as outside, site:
+        first, _ = site.cameras
+        for camera in site.cameras:
+            site.start_camera(camera)
+        facts = CameraPaths(first.state).fleet / "fleet.json"
+        real = facts.read_text()
+        for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
+            patch.setenv(name, outside.url)  # whoever phones home, phones this
+        patch.setenv("HOME", str(home))
+        with Spy(site.paths, site.settings.superlink.port) as spy:
+            facts.write_text(json.dumps({**json.loads(real), "port": spy.port}))
+            one = site.hold_night()
+            exits = [site.finish_night(camera) for camera in site.cameras]
+            sent = spy.sent
+        facts.write_text(real)
+        pages = {camera.name: site.page(camera) for camera in site.cameras}
+        two = site.hold_night("--json")
+        seen = {
+            "pages": (pages, {camera.name: site.page(camera) for camera in site.cameras}),
+            "statuses": {camera.name: site.status(camera) for camera in site.cameras},
+            "ledgers": {camera.name: site.ledger(camera) for camera in site.cameras},
+            "supernode_logs": {
+                camera.name: (CameraPaths(camera.state).flower / "supernode.log").read_text()
+                for camera in site.cameras
+            },
+        }
+    left = site.running()
+    site.kill_what_is_left()
+    homes = [str(path.relative_to(home)) for path in home.rglob("*")]
+    yield Story(
+        root=root,
+        nights=(one, two),
+        exits=exits,
+        sent=sent,
+        wanted=outside.wanted,
+        homes=homes,
+        left_running=left,
+        **seen,  # type: ignore[arg-type]  # each under its own name
+    )
+
+
+def paths(story: Story, camera: str) -> CameraPaths:
+    return CameraPaths(story.root / camera)
+
+
+def test_both_nights_publish(story: Story) -> None:
+    for night, version in zip(story.nights, (2, 3), strict=True):
+        assert (night.exit_code, night.outcome) == (0, "published"), night.events
+        assert night.message == f"Version {version} runs on 2 of 2 cameras"
+
+
+def test_both_cameras_run_the_new_version_and_their_pages_say_so(story: Story) -> None:
+    for pages, version in zip(story.pages, (2, 3), strict=True):
+        assert {name: page["model"]["version"] for name, page in pages.items()} == dict.fromkeys(CAMERAS, version)
+        for page in pages.values():
+            assert page["decision"]["version"] == version
+            assert page["night"]["phase"] == "done"
+            assert (page["last_verdict"]["version"], page["last_verdict"]["accepted"]) == (version, True)
+
+
+@pytest.mark.parametrize("camera", CAMERAS)
+def test_the_new_version_is_the_one_that_starts_after_a_power_cut(story: Story, camera: str) -> None:
+    shelf = Shelf(paths(story, camera).models, load_public_key((paths(story, camera).fleet / "signing.pem").read_bytes()))
+    assert (shelf.current, shelf.previous, shelf.offered) == (3, 2, None)
+    verdict = newest_verdict(shelf.root)
+    assert verdict is not None
+    assert (verdict.version, verdict.accepted) == (3, True)
+
+
+def test_every_camera_accepts_and_says_what_the_swap_cost(story: Story) -> None:
+    for night in story.nights:
+        assert set(night.verdicts) == set(CAMERAS)
+        for verdict in night.verdicts.values():
+            assert verdict is not None
+            assert verdict.accepted, verdict.reason
+            assert verdict.swap is not None
+            assert verdict.swap.longest_gap_ms > 0
+
+
+def test_accuracy_rises_everywhere(story: Story) -> None:
+    figures = story.nights[0].figures
+    assert figures["server"]["accuracy_after"] > figures["server"]["accuracy_before"]
+    assert figures["server"]["accuracy_after"] >= 0.9
+    for camera in CAMERAS:
+        assert figures["cameras"][camera]["accuracy_after"] > figures["cameras"][camera]["accuracy_before"]
+
+
+def test_night_processes_end_by_themselves_with_0(story: Story) -> None:
+    assert story.exits == [0, 0]
+    assert {status.phase for status in story.statuses.values()} == {"done"}
+
+
+def test_a_round_printed_as_json_is_nothing_but_json(story: Story) -> None:
+    body = json.loads(story.nights[1].printed)
+    assert body["outcome"] == "published"
+    assert set(body["verdicts"]) == set(CAMERAS)
+
+
+@pytest.mark.parametrize("camera", CAMERAS)
+def test_the_ledger_lists_every_reply_and_the_bytes_of_the_night(story: Story, camera: str) -> None:
+    ledger = story.ledgers[camera]
+    assert [line["kind"] for line in ledger] == [
+        *("query.status", "train", "evaluate", "query.deploy", "query.close", "total")
+    ] * 2
+    said = re.findall(r"Sending: (\S+) message", story.supernode_logs[camera])
+    assert said == [line["kind"] for line in ledger[6:-1]]  # Flower's own account of the second night
+    for total in (ledger[5], ledger[11]):
+        assert total["up_bytes"] > 0
+        assert total["down_bytes"] > 0
+
+
+def test_what_went_over_the_wire_is_what_the_ledger_says(story: Story) -> None:
+    status, train, *_, total = story.ledgers["gate-1"][:6]
+    assert 0 < len(story.sent) < total["up_bytes"]  # TLS itself comes on top
+    assert json.loads(status["values"]["config/status"])["name"].encode() in story.sent
+    kernel = train["arrays"][0]
+    assert kernel["shape"] == [8, 3]
+    assert b"\x93NUMPY" in story.sent  # the spy does see what is sent: the trained head went by
+
+
+@pytest.mark.parametrize("camera", CAMERAS[:1])
+def test_no_picture_and_no_features_went_over_the_wire(story: Story, camera: str) -> None:
+    with FrameStore(paths(story, camera).store) as store, FeatureCache(paths(story, camera).store) as cache:
+        frames = store.frames()
+        assert len(frames) == 39
+        for frame in frames:
+            picture = store.jpeg(frame.id)
+            for start in range(0, len(picture) - 24, len(picture) // 8):
+                assert picture[start : start + 24] not in story.sent
+            assert frame.id.encode() not in story.sent
+        database = cache._database
+        vectors = [row[0] for row in database.execute("SELECT vectors FROM features")]
+    assert len(vectors) == len(frames)
+    for vector in vectors:
+        for start in range(0, len(vector), 32):
+            assert vector[start : start + 32] not in story.sent
+
+
+def test_nobody_phones_home(story: Story) -> None:
+    assert story.wanted == []
+
+
+def test_nothing_is_written_into_the_home_folder(story: Story) -> None:
+    assert story.homes == []
+
+
+def test_nothing_is_left_running(story: Story) -> None:
+    assert story.left_running == []
