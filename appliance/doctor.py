@@ -118,8 +118,11 @@ def _model(settings: Settings) -> Finding:
 
 
 def _store(settings: Settings) -> Finding:
-    with FrameStore(CameraPaths(settings.state_dir).store) as store:
-        counts = store.counts()
+    folder = CameraPaths(settings.state_dir).store
+    counts: dict[str, dict[str, int]] = {}
+    if folder.exists():  # looking must not make folders: doctor may run as another user than the service
+        with FrameStore(folder) as store:
+            counts = store.counts()
     train = counts.get("train", {})
     text = f"{sum(train.values())} labelled frames to learn from, {sum(counts.get('test', {}).values())} to test with"
     if sum(train.values()) < settings.night.min_frames:
@@ -128,7 +131,8 @@ def _store(settings: Settings) -> Finding:
 
 
 def _disk(settings: Settings) -> Finding:
-    free = shutil.disk_usage(settings.state_dir).free
+    folder = next(path for path in (settings.state_dir, *settings.state_dir.parents) if path.exists())
+    free = shutil.disk_usage(folder).free
     if free < _LOW_DISK_BYTES:
         return Finding("disk", "warning", f"{free // 2**20} MB free: delete frames, or use a larger card.")
     return Finding("disk", "ok", f"{free // 2**20} MB free")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ from appliance.models.shelf import Shelf
 from appliance.models.signing import load_public_key
 from appliance.paths import CameraPaths
 
-_FILES = ("fleet.json", "ca.pem", "signing.pem", "manifest.json", "manifest.sig")
+_FACTS = ("fleet.json", "ca.pem", "signing.pem")
+_FILES = (*_FACTS, "manifest.json", "manifest.sig")
 _MAX_BUNDLE_BYTES = 200 * 2**20
 
 
@@ -50,10 +52,7 @@ def load_fleet(folder: Path) -> Fleet:
         CertificateError: The camera isn't enrolled, or a file is damaged.
     """
     try:
-        body = json.loads((folder / "fleet.json").read_bytes())
-        x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
-        key = load_public_key((folder / "signing.pem").read_bytes())
-        return Fleet(str(body["name"]), (str(body["host"]), int(body["port"])), key)
+        return _fleet({name: (folder / name).read_bytes() for name in _FACTS})
     except FileNotFoundError as error:
         raise CertificateError(
             f"This camera isn't enrolled: {error.filename} is missing",
@@ -142,8 +141,9 @@ def enrol(paths: CameraPaths, bundle: Path) -> int:
     shelf = Shelf(paths.models, key)
     parts = {name.removeprefix("parts/"): data for name, data in files.items() if name.startswith("parts/")}
     if not shelf.versions():
-        version = shelf.accept(files["manifest.json"], files["manifest.sig"], parts).version
-        shelf.activate(version)
+        shelf.accept(files["manifest.json"], files["manifest.sig"], parts)
+    if shelf.current is None:
+        shelf.activate(shelf.versions()[-1])
     for name in ("ca.pem", "signing.pem", "fleet.json"):  # fleet.json last: it is what says "enrolled"
         write_atomically(paths.fleet / name, files[name])
     load_fleet(paths.fleet)
@@ -151,6 +151,12 @@ def enrol(paths: CameraPaths, bundle: Path) -> int:
     if current is None:
         raise CertificateError("No model is active after enrolment", do="Enrol this camera again")
     return current
+
+
+def _fleet(files: Mapping[str, bytes]) -> Fleet:
+    body = json.loads(files["fleet.json"])
+    x509.load_pem_x509_certificate(files["ca.pem"])
+    return Fleet(str(body["name"]), (str(body["host"]), int(body["port"])), load_public_key(files["signing.pem"]))
 
 
 def _read_bundle(bundle: Path) -> dict[str, bytes]:
@@ -162,8 +168,8 @@ def _read_bundle(bundle: Path) -> dict[str, bytes]:
         missing = [name for name in _FILES if name not in files]
         if missing:
             raise ValueError(f"{', '.join(missing)} missing")
-        x509.load_pem_x509_certificate(files["ca.pem"])
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
+        _fleet(files)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise CertificateError(
             f"{bundle} is not an enrolment bundle ({error})",
             means="Nothing was changed",

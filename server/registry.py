@@ -13,6 +13,7 @@ from typing import Any
 
 from appliance.errors import StoreError
 from appliance.models.verdict import Verdict
+from appliance.store.locks import held
 
 _SCHEMA = """
 CREATE TABLE cameras (
@@ -79,8 +80,8 @@ class Registry:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        with self._open() as database:
-            database.execute("BEGIN IMMEDIATE")  # two processes may open a new file at once
+        with held(path.parent), self._open() as database:  # SQLite can't make one new file from two processes at once
+            database.execute("BEGIN IMMEDIATE")
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version == 0:
                 for statement in _SCHEMA.split(";"):

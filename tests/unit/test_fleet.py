@@ -174,15 +174,15 @@ def test_a_bundle_with_a_bad_file_leaves_everything_as_it_was(
 
 
 def test_a_bundle_without_a_part_is_refused(office: Office, camera: CameraPaths) -> None:
-    bundle = rewritten(office.bundle(), lambda files: files.pop(next(n for n in files if n.startswith("parts/"))) and None)
+    bundle = rewritten(
+        office.bundle(), lambda files: files.pop(next(n for n in files if n.startswith("parts/"))) and None
+    )
     with pytest.raises(ModelError, match="neither here nor in the message"):
         enrol(camera, bundle)
     assert files_of(camera.root) == {}
 
 
-def test_names_that_climb_out_of_the_folder_write_nothing(
-    office: Office, camera: CameraPaths, tmp_path: Path
-) -> None:
+def test_names_that_climb_out_of_the_folder_write_nothing(office: Office, camera: CameraPaths, tmp_path: Path) -> None:
     evil = {"../../evil", "/tmp/sitecam-evil", "parts/../../../evil", "parts/../fleet.json", "keys/node.key"}  # noqa: S108
     bundle = rewritten(office.bundle(), lambda files: files.update(dict.fromkeys(evil, b"evil")))
     before = files_of(tmp_path)

@@ -53,9 +53,7 @@ def test_a_file_that_is_no_weights_is_refused_and_nothing_is_cached(tmp_path: Pa
     assert tree_of(tmp_path / "cache") == {}
 
 
-def test_given_weights_are_converted_once_and_by_their_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_given_weights_are_converted_once_and_by_their_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     jobs: list[tuple[str, ...]] = []
 
     def count(*job: str) -> bytes:

@@ -30,7 +30,9 @@ GOOD = CameraRow(
     verdict="It held",
 )
 SERVER = {"frames": 60, "rounds": 3, "accuracy_before": 0.5, "accuracy_after": 0.98}
-TABLE = Table((GOOD, dataclasses.replace(GOOD, name="gate-2")), SERVER, None, {"night": 50.0, "total": 90.0}, "published")
+TABLE = Table(
+    (GOOD, dataclasses.replace(GOOD, name="gate-2")), SERVER, None, {"night": 50.0, "total": 90.0}, "published"
+)
 
 
 def with_camera(**changes: object) -> Table:

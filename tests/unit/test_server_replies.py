@@ -28,7 +28,9 @@ def trained(arrays: ArrayRecord | None = None, **more: Any) -> Message:
     """A training reply that is good but for what is given; None takes a metric away."""
     metrics = {"num-examples": 24, "loss": 0.25} | more
     kept = {name: value for name, value in metrics.items() if value is not None}
-    return reply(RecordDict({"arrays": messages.head_record(LIKE) if arrays is None else arrays, "metrics": MetricRecord(kept)}))
+    return reply(
+        RecordDict({"arrays": messages.head_record(LIKE) if arrays is None else arrays, "metrics": MetricRecord(kept)})
+    )
 
 
 def arrays(*changed: np.ndarray[Any, Any]) -> ArrayRecord:
@@ -122,7 +124,9 @@ def test_other_records_than_a_head_and_its_metrics_are_refused(records: Mapping[
         check_train(reply(RecordDict(dict(records))), LIKE, max_examples=MOST)
 
 
-@pytest.mark.parametrize("check", [lambda r: check_train(r, LIKE, max_examples=9), lambda r: check_test(r, max_examples=9)])
+@pytest.mark.parametrize(
+    "check", [lambda r: check_train(r, LIKE, max_examples=9), lambda r: check_test(r, max_examples=9)]
+)
 def test_what_went_wrong_on_the_camera_is_told(check: Any) -> None:
     broken = failure(question(RecordDict(), 7, "train"), "the store is on fire")
     with pytest.raises(NightError, match="it reported: the store is on fire"):

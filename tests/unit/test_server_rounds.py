@@ -210,7 +210,9 @@ def test_a_camera_whose_reply_cannot_be_used_costs_only_itself(server: Server, a
     record = server.hold()
     assert record.outcome == "published"
     for number in (1, 2):
-        assert any(text.startswith(f"Round {number} goes on without yard: ") and words in text for text in server.events)
+        assert any(
+            text.startswith(f"Round {number} goes on without yard: ") and words in text for text in server.events
+        )
     for before, after in zip(first.arrays, server.running_head().arrays, strict=True):
         np.testing.assert_allclose(after, before + 0.2, atol=1e-5)  # gate's two steps alone
     assert server.verdicts["yard"] is not None  # it gets the model all the same

@@ -178,10 +178,10 @@ def test_what_flowers_command_line_refuses_is_told(
     assert words in str(caught.value)
 
 
-def test_a_node_id_of_64_bits_comes_back_whole(
-    stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fake = program(tmp_path / "flwr", "print('a line before', '{\"success\": true, \"node-id\": \"18446744073709551615\"}')")
+def test_a_node_id_of_64_bits_comes_back_whole(stand: Stand, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = program(
+        tmp_path / "flwr", 'print(\'a line before\', \'{"success": true, "node-id": "18446744073709551615"}\')'
+    )
     monkeypatch.setattr(flower, "program", lambda _: str(fake))
     assert stand.link.register(tmp_path / "key.pub", "gate") == 2**64 - 1
 

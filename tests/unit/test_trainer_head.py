@@ -155,9 +155,7 @@ def test_a_linear_graph_does_not_train_half_of_a_larger_head() -> None:
 def test_a_graph_for_other_features_is_refused() -> None:
     wide = Examples(np.zeros((4, 1, FEATURES + 1), np.float32), np.array([0, 1, 2, 0]))
     with pytest.raises(PartError, match="another shape"):
-        train(
-            tiny_trainer(3, 0), Head.untrained(FEATURES + 1, 3, 0, seed=1), wide, Recipe(epochs=1, rate=0.1)
-        )
+        train(tiny_trainer(3, 0), Head.untrained(FEATURES + 1, 3, 0, seed=1), wide, Recipe(epochs=1, rate=0.1))
 
 
 @pytest.mark.parametrize("hidden", HIDDEN)

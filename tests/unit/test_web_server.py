@@ -107,7 +107,8 @@ def test_a_stalled_viewer_does_not_slow_another(
 
 def test_a_viewer_who_leaves_is_forgotten(server: PageServer, client: httpx.Client) -> None:
     with client.stream("GET", "/stream.mjpg") as response:
-        next(pictures(response))
+        shown = pictures(response)  # kept: dropping the iterator would close the connection
+        next(shown)
         wait_for_viewers(server, 1)
     wait_for_viewers(server, 0)
 
