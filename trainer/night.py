@@ -77,27 +77,32 @@ class Night:
             SitecamError: The night could not be held, or ended early; the page says why too.
         """
         camera = self.camera
-        status = camera.status()
-        camera.closing.unlink(missing_ok=True)
         os.nice(_NICENESS)  # the live loop comes first
-        if status.objection:  # it comes along all the same: it too shall have the new model
-            logger.warning("This camera does not train tonight: %s", status.objection)
-            camera.say("waiting", f"Not training tonight: {status.objection}")
-        else:
-            for split in ("train", "test"):
-                camera.say("features", f"Looking at the {split} frames")
-                camera.examples(split)
-            camera.say("waiting", "Waiting for the server")
         try:
+            self._prepare()
             self._wait_for_server()
             self._serve()
-        except SitecamError as error:
+        except (SitecamError, OSError) as error:
             camera.say("failed", str(error))
             raise
         if self._stopping.is_set():
             camera.say("failed", "Stopped before the server had closed the night")
         elif not camera.closing.exists():
             camera.say("done", "The window ended before the server had closed the night")
+
+    def _prepare(self) -> None:
+        """Compute the features that tonight needs, while nobody waits for them."""
+        camera = self.camera
+        camera.closing.unlink(missing_ok=True)
+        objection = camera.status().objection
+        if objection:  # it comes along all the same: it too shall have the new model
+            logger.warning("This camera does not train tonight: %s", objection)
+            camera.say("waiting", f"Not training tonight: {objection}")
+            return
+        for split in ("train", "test"):
+            camera.say("features", f"Looking at the {split} frames")
+            camera.examples(split)
+        camera.say("waiting", "Waiting for the server")
 
     def _serve(self) -> None:
         """Answer the server's messages until the night ends."""

@@ -178,6 +178,8 @@ class TinySite:
         finally:
             process.kill()
             process.wait()
+        # It still tells the cameras that the night is over: the next night must not hear that.
+        wait_until(lambda: not self.running("flwr-serverapp"), what="the ServerApp's end", timeout_s=90)
         registry = self.registry
         number = self._nights
         night = registry.night(number)
@@ -221,6 +223,16 @@ class TinySite:
         """Command lines of processes that name this site's folder, and ``words``."""
         return [line for line in self._processes().values() if all(word in line for word in words)]
 
+    def night_pid(self, camera: DemoCamera) -> int:
+        """Of its night process; the tasks that it forks have the same command line and another parent."""
+        parents = _parents()
+        lines = self._processes().items()
+        return next(
+            pid
+            for pid, line in lines
+            if "trainer.night" in line and str(camera.config) in line and parents.get(pid) == os.getpid()
+        )
+
     def kill_what_is_left(self) -> None:
         """End what should have ended by itself, so that a failed test leaves nothing behind."""
         for pid in self._processes():
@@ -259,6 +271,33 @@ class TinySite:
         enrol_camera(self.settings, self.superlink, name=camera.name, public_key=Path(key), bundle=bundle)
         self.programs.run("appliance.cli", *config, "enrol", str(bundle))
         self.programs.run("appliance.cli", *config, "import", str(camera.pictures), "--label-from", "folders")
+
+
+def family(pid: int) -> set[int]:
+    """A process and everything that it started, directly or not."""
+    parents = _parents()
+    found, fresh = {pid}, {pid}
+    while fresh:
+        fresh = {child for child, parent in parents.items() if parent in fresh} - found
+        found |= fresh
+    return found
+
+
+def _parents() -> dict[int, int]:
+    """Every process's parent (proc(5))."""
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended while we looked
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    return parents
+
+
+def alive(pid: int) -> bool:
+    """Whether a process still runs; a dead one that nobody has asked after does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def night_of(camera: DemoCamera) -> str:
