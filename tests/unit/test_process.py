@@ -1,0 +1,148 @@
+import json
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from appliance import cli
+from appliance.config import load
+from appliance.errors import ModelError, PortTakenError
+from appliance.fleet import write_bundle
+from appliance.models.signing import public_pem
+from appliance.process import CameraProcess
+from server.certificates import make_certificates
+from server.paths import ServerPaths
+from tests.fakes.fleet import TinyFleet
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def config(tmp_path: Path, tiny_backbone: bytes, port: int) -> Path:
+    """An enrolled camera that replays two pictures: its sitecam.toml."""
+    fleet = TinyFleet(tmp_path, tiny_backbone)
+    certificates = ServerPaths(tmp_path / "server")
+    certificates.root.mkdir()
+    make_certificates(certificates, fleet="test fleet", host="127.0.0.1")
+    manifest, signature, parts = fleet.version(1)
+    write_bundle(
+        tmp_path / "gate.bundle",
+        name="test fleet",
+        host="127.0.0.1",
+        port=9443,
+        certificate_authority=certificates.ca_certificate.read_bytes(),
+        signing_key=public_pem(fleet.public_key),
+        manifest=manifest,
+        signature=signature,
+        parts=parts,
+    )
+    (tmp_path / "pictures").mkdir()
+    for number in range(2):
+        pixels = np.random.default_rng(number).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
+    path = tmp_path / "sitecam.toml"
+    path.write_text(
+        f'state_dir = "state"\n[camera]\nname = "gate"\nsource = "folder"\npath = "pictures"\nrate_fps = 20\n'
+        f"[page]\nport = {port}\n",
+        encoding="utf-8",
+    )
+    assert cli.main(["--config", str(path), "enrol", str(tmp_path / "gate.bundle")]) == 0
+    return path
+
+
+def wait_for(port: int, good: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    ends = time.monotonic() + 30
+    while time.monotonic() < ends:
+        try:
+            state = dict(httpx.get(f"http://127.0.0.1:{port}/api/status", trust_env=False).json())
+        except httpx.TransportError:
+            state = {}
+        if state and good(state):
+            return state
+        time.sleep(0.1)
+    raise AssertionError("the page did not show it within 30 s")
+
+
+def test_a_camera_decides_about_its_frames_and_says_so_on_its_page(config: Path, port: int) -> None:
+    process = CameraProcess(load(config))
+    process.start()
+    try:
+        state = wait_for(port, lambda state: state["decision"] is not None)
+    finally:
+        process.stop()
+    assert (state["camera"], state["fleet"], state["model"]["version"]) == ("gate", "test fleet", 1)
+    assert set(state["decision"]["scores"]) == {"head", "hardhat", "nobody"}
+    assert state["faults"] == {"camera": None, "model": None}
+    left = {thread.name for thread in threading.enumerate()}
+    assert not {name for name in left if name.startswith(("live-", "swapper", "page"))}
+
+
+def test_a_taken_port_is_named_with_its_option_and_nothing_is_left_running(config: Path, port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        process = CameraProcess(load(config))
+        with pytest.raises(PortTakenError, match=rf"{port}.*port"):
+            process.start()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("live-")]
+
+
+def test_a_camera_without_an_active_model_says_what_to_do(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "state" / "models" / "current").unlink()
+    with pytest.raises(ModelError, match="Enrol it again"):
+        CameraProcess(load(config))
+
+
+def test_a_camera_whose_pictures_are_gone_shows_the_fault_and_recovers(config: Path, port: int, tmp_path: Path) -> None:
+    (tmp_path / "pictures").rename(tmp_path / "away")
+    process = CameraProcess(load(config))
+    process.start()
+    try:
+        state = wait_for(port, lambda state: state["faults"]["camera"] is not None)
+        assert "There is no folder or video" in state["faults"]["camera"]
+        (tmp_path / "away").rename(tmp_path / "pictures")
+        wait_for(port, lambda state: state["decision"] is not None and state["faults"]["camera"] is None)
+    finally:
+        process.stop()
+
+
+def test_the_command_runs_until_it_is_told_to_stop(config: Path, port: int) -> None:
+    command = [sys.executable, "-m", "appliance.cli", "--config", str(config), "camera"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_for(port, lambda state: state["decision"] is not None)
+        finally:
+            process.terminate()
+        out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert out == f"gate: http://127.0.0.1:{port}/\n"
+
+
+def test_models_lists_versions_and_marks_the_one_that_runs(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert cli.main(["--config", str(config), "models", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["version"], row["runs"], row["verdict"]) == (1, True, None)
+    assert cli.main(["--config", str(config), "models"]) == 0
+    assert capsys.readouterr().out.startswith("*    1  2026-01-01")
+
+
+def test_import_refuses_a_label_that_the_fleet_does_not_know(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for label in ("head", "hardhot"):
+        (tmp_path / "new" / label).mkdir(parents=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / "new" / label / "a.png")
+    assert cli.main(["--config", str(config), "import", str(tmp_path / "new"), "--label-from", "folders"]) == 1
+    assert "hardhat" in capsys.readouterr().err
