@@ -2,7 +2,9 @@
 # Sets Sitecam up in this folder and runs it: ./install.sh demo | test. Nothing outside the folder is changed,
 # and no root is needed. Exit codes: those of the demo or the tests; 64 for a wrong call, 69 for a missing tool.
 set -eu
+here=$PWD # paths on the command line count from where it was called
 cd "$(dirname "$0")"
+root=$PWD
 work=.sitecam
 
 usage() {
@@ -118,7 +120,8 @@ demo)
     else
         set_up locks/demo.txt
     fi
-    exec .venv/bin/python -m server.demo "$@"
+    cd "$here"
+    exec "$root/.venv/bin/python" -m server.demo --work "$root/$work" "$@"
     ;;
 test)
     set_up locks/dev.txt
