@@ -11,6 +11,9 @@ from pathlib import Path
 
 from appliance import __version__
 from appliance.command import run_command
+from appliance.errors import StoreError
+from appliance.models.shelf import Shelf
+from appliance.models.signing import load_public_key
 from appliance.store.frames import FrameStore
 from appliance.store.importing import import_folders
 from server.certificates import renew_tls
@@ -71,10 +74,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _init(settings: ServerSettings, options: argparse.Namespace) -> int:
-    manifest = make_fleet(settings, say=_say)
-    if options.renew_tls:
-        renew_tls(ServerPaths(settings.state_dir), host=settings.superlink.host)
+    paths = ServerPaths(settings.state_dir)
+    if options.renew_tls and paths.ca_certificate.exists():  # first: an expired one would stop everything else
+        renew_tls(paths, host=settings.superlink.host)
         _say("a new TLS certificate; restart the SuperLink to use it")
+    manifest = make_fleet(settings, say=_say)
     _say(f"{manifest.fleet}: version {manifest.version}, labels {', '.join(manifest.labels)}")
     return 0
 
@@ -100,7 +104,8 @@ def _import(settings: ServerSettings, options: argparse.Namespace) -> int:
 
 
 def _round(settings: ServerSettings, options: argparse.Namespace) -> int:
-    record = hold_night(settings, SuperLink(settings, options.config), _say, name=options.name)
+    say = _say_aside if options.json else _say
+    record = hold_night(settings, SuperLink(settings, options.config), say, name=options.name)
     registry = Registry(ServerPaths(settings.state_dir).registry)
     if options.json:
         verdicts = {name: v and json.loads(v.to_json()) for name, v in registry.verdicts(record.id).items()}
@@ -113,13 +118,21 @@ def _round(settings: ServerSettings, options: argparse.Namespace) -> int:
 
 def _status(settings: ServerSettings, options: argparse.Namespace) -> int:
     paths = ServerPaths(settings.state_dir)
-    manifest = make_fleet(settings, say=_say)
+    if not paths.signing_public.exists():
+        raise StoreError(
+            f"There is no fleet in {paths.root} yet", means="There is nothing to show", do="Run sitecam-server init"
+        )
+    version = Shelf(paths.models, load_public_key(paths.signing_public.read_bytes())).current
     cameras = [camera.name for camera in Registry(paths.registry).cameras()]
     if options.json:
-        print(json.dumps({"fleet": manifest.fleet, "version": manifest.version, "cameras": cameras}, indent=1))
+        print(json.dumps({"fleet": settings.fleet.name, "version": version, "cameras": cameras}, indent=1))
     else:
-        _say(f"{manifest.fleet}: version {manifest.version}; cameras: {', '.join(cameras) or 'none'}")
+        _say(f"{settings.fleet.name}: version {version or 'none'}; cameras: {', '.join(cameras) or 'none'}")
     return 0
+
+
+def _say_aside(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _say(text: str) -> None:

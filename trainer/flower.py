@@ -12,6 +12,18 @@ def program(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
+_PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
+
+
+def forget_proxies() -> None:
+    """Take a proxy's settings out of this process' environment.
+
+    Flower's client in our own processes would send even its loopback calls to it.
+    """
+    for name in [name for name in os.environ if name.lower() in _PROXIES]:
+        del os.environ[name]
+
+
 def environment(home: Path, **more: str) -> dict[str, str]:
     """The environment for a Flower process.
 
@@ -26,7 +38,7 @@ def environment(home: Path, **more: str) -> dict[str, str]:
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("FLWR_") and name.lower() not in {"http_proxy", "https_proxy", "all_proxy", "no_proxy"}
+        if not name.startswith("FLWR_") and name.lower() not in _PROXIES
     }
     return kept | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",

@@ -243,6 +243,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _hold(settings: Settings, options: argparse.Namespace) -> int:
+    flower.forget_proxies()
     night = Night(
         settings,
         name=options.night or datetime.now(UTC).date().isoformat(),

@@ -164,6 +164,11 @@ class TinySite:
         """Wait for the end of its night process; its exit code, None where it goes on."""
         return self.programs.wait(night_of(camera), timeout_s=60)
 
+    def stop_night(self, camera: DemoCamera) -> int | None:
+        """Ask its night process to end; its exit code, None where it goes on."""
+        os.kill(self.night_pid(camera), signal.SIGTERM)
+        return self.finish_night(camera)
+
     def start_round(self, *options: str) -> subprocess.Popen[str]:
         """Start ``sitecam-server round``."""
         command = [sys.executable, "-m", "server.cli", "--config", str(self._config), "round", *options]

