@@ -24,7 +24,6 @@ from flwr.proto.runtime_pb2 import AcquireTaskRequest
 from flwr.supercore.auth import load_superexec_auth_secret
 from flwr.supercore.constant import TaskType
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor, SuperExecAuthHttpInterceptor
-from flwr.supercore.retry import make_simple_http_retry_invoker
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode.runtime import run_clientapp as flower
 
@@ -33,6 +32,7 @@ from appliance.errors import NightError
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
+_SILENCE_S = 15.0  # of the SuperNode; it is busy at times, when a large message comes in
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 
 
@@ -60,7 +60,6 @@ class Executor:
                 RuntimeVersionHttpInterceptor(component_name="SuperExec"),
                 SuperExecAuthHttpInterceptor(master_secret=shared, protected_methods=frozenset({_ACQUIRE})),
             ],
-            retry_invoker=make_simple_http_retry_invoker(),
         )
 
     def run(self, going: Callable[[], bool]) -> None:
@@ -70,18 +69,23 @@ class Executor:
             NightError: The SuperNode answers no more.
         """
         request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP], agentapp_fab_hashes=[])
+        heard = time.monotonic()
         try:
             while going():
                 try:
                     reply = self._client.AcquireTask(request)
                 except httpx.HTTPError as error:
-                    if not going():
-                        return
-                    raise NightError(
-                        f"The SuperNode answers no more ({error})", means="Tonight ends here for this camera"
-                    ) from error
+                    # Flower's own retries wait ever longer, and would hide that the SuperNode has ended.
+                    if time.monotonic() - heard > _SILENCE_S:
+                        raise NightError(
+                            f"The SuperNode answers no more ({error})", means="Tonight ends here for this camera"
+                        ) from error
+                    time.sleep(_POLL_S)
+                    continue
+                heard = time.monotonic()
                 if reply.HasField("task") and reply.token:
                     self._execute(reply.token, going)
+                    heard = time.monotonic()
                 else:
                     time.sleep(_POLL_S)
         finally:

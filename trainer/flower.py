@@ -15,11 +15,16 @@ def program(name: str) -> str:
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
 
 
-def forget_proxies() -> None:
-    """Take a proxy's settings out of this process' environment.
+def settle_in(home: Path) -> None:
+    """Prepare this very process for Flower's code in it.
 
-    Flower's client in our own processes would send even its loopback calls to it.
+    Without a proxy's settings: its client would send even its loopback calls there. With a home of our own: it
+    writes a folder into the user's otherwise, telemetry or not.
+
+    Args:
+        home: Its FLWR_HOME.
     """
+    os.environ["FLWR_HOME"] = str(home)
     for name in [name for name in os.environ if name.lower() in _PROXIES]:
         del os.environ[name]
 

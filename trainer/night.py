@@ -127,11 +127,7 @@ class Night:
 
     def _going(self) -> bool:
         if self._node is not None and self._node.poll() is not None and not self._stopping.is_set():
-            raise NightError(
-                f"The SuperNode ended with status {self._node.returncode}: {_last_words(self._log)}",
-                means="Tonight ends here for this camera; its model stays",
-                do=f"Read {self._log}",
-            )
+            raise _node_ended(self._node.returncode, self._log)
         return not (self._stopping.is_set() or self.camera.closing.exists() or time.monotonic() > self._ends)
 
     def _wait_for_server(self) -> None:
@@ -228,9 +224,21 @@ def _free_port(wanted: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _last_words(log: Path) -> str:
+def _node_ended(status: int, log: Path) -> NightError:
+    """Why the SuperNode ended, as far as its log tells."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return " / ".join(lines[-3:])[-600:] or "it said nothing"
+    if any("Failed to activate SuperNode" in line for line in lines):
+        return NightError(
+            "The server refuses this camera: it doesn't know its key, or the clocks differ by seconds",
+            means="It does not train tonight; its model stays",
+            do="Check the clock; then let it in on the server with sitecam-server enrol",
+        )
+    first = next((number for number, line in enumerate(lines) if "Exit Code" in line), max(0, len(lines) - 3))
+    return NightError(
+        f"The SuperNode ended with status {status}: {' / '.join(lines[first : first + 3])[:600] or 'it said nothing'}",
+        means="Tonight ends here for this camera; its model stays",
+        do=f"Read {log}",
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -243,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _hold(settings: Settings, options: argparse.Namespace) -> int:
-    flower.forget_proxies()
+    flower.settle_in(CameraPaths(settings.state_dir).flower)
     night = Night(
         settings,
         name=options.night or datetime.now(UTC).date().isoformat(),
