@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -16,8 +15,9 @@ from typing import Any
 
 import httpx
 
-from appliance.errors import NightError, PortTakenError
+from appliance.errors import NightError
 from appliance.files import write_atomically
+from appliance.ports import free_port
 from server.certificates import check_certificate
 from server.config import CONFIG_VARIABLE, ServerSettings
 from server.paths import ServerPaths
@@ -133,7 +133,12 @@ class SuperLink:
             CertificateError: Its TLS files can't be used.
         """
         check_certificate(self._paths)
-        self._check_port()
+        free_port(
+            self._settings.superlink.listen,
+            self._settings.superlink.port,
+            means="The SuperLink can't start; perhaps it is running already",
+            do="Stop the other program, or set another superlink.port in sitecam-server.toml",
+        )
         self.prepare()
 
     def stop(self) -> None:
@@ -227,18 +232,6 @@ class SuperLink:
                 do=f"Is the SuperLink running? Read {self.log}",
             ) from error
         return dict(answer)
-
-    def _check_port(self) -> None:
-        listen, port = self._settings.superlink.listen, self._settings.superlink.port
-        try:
-            with socket.create_server((listen, port)):
-                pass
-        except OSError as error:
-            raise PortTakenError(
-                f"Port {port} on {listen} is taken",
-                means="The SuperLink can't start; perhaps it is running already",
-                do="Stop the other program, or set another superlink.port in sitecam-server.toml",
-            ) from error
 
 
 def _descendants(pid: int) -> dict[int, str]:

@@ -22,11 +22,12 @@ import httpx
 
 from appliance.command import run_command
 from appliance.config import DEFAULT_PATH, Settings, load
-from appliance.errors import CertificateError, NightError, PortTakenError, SitecamError
+from appliance.errors import CertificateError, NightError, SitecamError
 from appliance.files import write_atomically
 from appliance.fleet import Fleet, load_fleet
 from appliance.models.shelf import Shelf
 from appliance.paths import CameraPaths
+from appliance.ports import free_port
 from trainer import flower
 from trainer.client import Camera, client_app
 from trainer.executor import Executor
@@ -169,7 +170,12 @@ class Night:
     def _start_node(self, wire: WireProcess) -> str:
         """Start the SuperNode; return its Runtime API's address once that answers."""
         write_atomically(self._secret, secrets.token_bytes(32), mode=0o600)
-        port = _free_port(self._settings.night.runtime_port)
+        port = free_port(
+            "127.0.0.1",
+            self._settings.night.runtime_port,
+            means="The SuperNode can't start",
+            do="Set another one as night.runtime_port in sitecam.toml, or 0 for any that is free",
+        )
         host, server_port = self._fleet.address
         command = [
             flower.program("flower-supernode"),
@@ -208,20 +214,6 @@ class Night:
 def _die_with_parent() -> None:
     """In the child: a SuperNode whose night was killed must not go on telling the server that it is there."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _free_port(wanted: int) -> int:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError as error:
-            raise PortTakenError(
-                f"Port {wanted} on 127.0.0.1 is taken",
-                means="The SuperNode can't start",
-                do="Set another one as night.runtime_port in sitecam.toml, or 0 for any that is free",
-            ) from error
-        return int(probe.getsockname()[1])
 
 
 def _node_ended(status: int, log: Path) -> NightError:

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import logging
 import signal
-import socket
 import sys
 import threading
 import time
@@ -15,11 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from appliance.errors import PortTakenError, SitecamError
+from appliance.errors import SitecamError
 from appliance.models.shelf import Shelf
 from appliance.models.signing import load_public_key
 from appliance.models.verdict import Verdict
 from appliance.paths import CameraPaths
+from appliance.ports import free_port
 from appliance.store.frames import FrameStore
 from appliance.store.importing import import_folders
 from server.config import ServerSettings, load
@@ -248,16 +248,12 @@ def _indented(text: str) -> str:
 
 
 def _check_port(port: int, option: str) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise PortTakenError(
-                f"Port {port} on 127.0.0.1 is taken",
-                means="The demo can't start; perhaps another one is running",
-                do=f"Stop the other program, or choose another port with {option}",
-            ) from error
+    free_port(
+        "127.0.0.1",
+        port,
+        means="The demo can't start; perhaps another one is running",
+        do=f"Stop the other program, or choose another port with {option}",
+    )
 
 
 if __name__ == "__main__":
