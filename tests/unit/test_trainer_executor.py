@@ -1,15 +1,20 @@
-"""The executor where there is no SuperNode to take tasks from; tests/night has real ones."""
+"""The executor without a SuperNode, or with one that only hands out tasks; tests/night has real ones."""
 
 from __future__ import annotations
 
 import socket
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from flwr.clientapp import ClientApp
+from flwr.proto.runtime_pb2 import AcquireTaskResponse
+from flwr.supercore.runtime import RuntimeHttpClient
 
 from appliance.errors import NightError
+from trainer import executor as module
 from trainer.executor import Executor
 
 HANG_S = 30
@@ -28,13 +33,13 @@ def executor(tmp_path: Path) -> Executor:
     return Executor(f"127.0.0.1:{closed_port()}", secret, ClientApp())
 
 
-def outcome_of(executor: Executor, going: object) -> Exception | None:
+def outcome_of(executor: Executor, going: Callable[[], bool]) -> Exception | None:
     """How its run ended; the test fails where it goes on for ever."""
     ended: list[Exception | None] = []
 
     def run() -> None:
         try:
-            executor.run(going)  # type: ignore[arg-type]  # a function that says whether to go on
+            executor.run(going)
         except NightError as error:
             ended.append(error)
         else:
@@ -47,7 +52,8 @@ def outcome_of(executor: Executor, going: object) -> Exception | None:
     return ended[0]
 
 
-def test_a_supernode_that_ended_ends_the_night(executor: Executor) -> None:
+def test_a_supernode_that_ended_ends_the_night(executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SILENCE_S", 0.5)
     error = outcome_of(executor, lambda: True)
     assert isinstance(error, NightError)
     assert "The SuperNode answers no more" in str(error)
@@ -69,3 +75,44 @@ def test_whoever_watches_the_supernode_has_the_first_word(executor: Executor) ->
 def test_a_night_that_ends_meanwhile_is_no_fault(executor: Executor) -> None:
     answers = iter([True, False])
     assert outcome_of(executor, lambda: next(answers)) is None
+
+
+def with_one_task(monkeypatch: pytest.MonkeyPatch, work: Callable[[], None]) -> None:
+    """The SuperNode hands out one task, over and over; its process does ``work``."""
+    reply = AcquireTaskResponse(token="one")  # noqa: S106  # no secret
+    reply.task.SetInParent()
+    monkeypatch.setattr(RuntimeHttpClient, "AcquireTask", lambda *_: reply)
+    monkeypatch.setattr(module, "_child", lambda *_: work())
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # threads of other tests are no concern of ours
+def test_the_task_that_ends_the_night_may_finish(
+    executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its reply is still on its way; cut short, it would keep the server waiting for minutes."""
+    closing, sent = tmp_path / "closing", tmp_path / "sent"
+
+    def close() -> None:
+        closing.touch()
+        time.sleep(1)
+        sent.touch()
+
+    with_one_task(monkeypatch, close)
+    assert outcome_of(executor, lambda: not closing.exists()) is None
+    assert sent.exists()
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_task_that_hangs_does_not_outlive_the_night(
+    executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, woke = tmp_path / "begun", tmp_path / "woke"
+
+    def hang() -> None:
+        begun.touch()
+        time.sleep(HANG_S)
+        woke.touch()
+
+    with_one_task(monkeypatch, hang)
+    assert outcome_of(executor, lambda: not begun.exists()) is None
+    assert not woke.exists()

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -36,6 +37,14 @@ def test_what_is_added_has_the_last_word(tmp_path: Path) -> None:
     environment = flower.environment(tmp_path, HTTPS_PROXY="http://127.0.0.1:5", PYTHONUNBUFFERED="")
     assert environment["HTTPS_PROXY"] == "http://127.0.0.1:5"
     assert environment["PYTHONUNBUFFERED"] == ""
+
+
+def test_our_own_process_loses_its_proxies_and_leaves_the_home_folder_alone(tmp_path: Path) -> None:
+    with patch.dict(os.environ, {"http_proxy": "http://proxy", "HTTPS_PROXY": "http://proxy", "OTHER": "kept"}):
+        flower.settle_in(tmp_path / "flower")
+        assert not [name for name in os.environ if name.lower() in {"http_proxy", "https_proxy", "all_proxy"}]
+        assert os.environ["FLWR_HOME"] == str(tmp_path / "flower")
+        assert os.environ["OTHER"] == "kept"
 
 
 def test_our_own_programs_come_first_on_the_path(tmp_path: Path) -> None:

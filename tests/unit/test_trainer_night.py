@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -26,8 +27,11 @@ from trainer.night import main
 
 
 @pytest.fixture(autouse=True)
-def _as_nice_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "nice", lambda _: 0)  # main() would make this whole test run nice
+def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """main() settles its process in for the night; this one has other tests to run."""
+    monkeypatch.setattr(os, "nice", lambda _: 0)
+    with patch.dict(os.environ):
+        yield
 
 
 def options(root: Path, text: str = "", *, window_s: float = 60) -> list[str]:
