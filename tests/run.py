@@ -23,8 +23,8 @@ def main(arguments: list[str]) -> int:
     ]
     if OLD_RUNTIME.exists():
         # Ours first: it has TensorFlow to author the small graphs that both then run.
-        for python in (sys.executable, str(OLD_RUNTIME)):
-            steps.append((python, "-m", "pytest", "-q", "-m", "litert", *_litert_files()))
+        pythons = (sys.executable, str(OLD_RUNTIME))
+        steps += [(python, "-m", "pytest", "-q", "-m", "litert", *_litert_files()) for python in pythons]
     steps.append((sys.executable, "-m", "pytest", "-q"))  # last: its closing line is the one to read
     worst = 0
     for step in steps:
