@@ -32,6 +32,7 @@ from appliance.errors import NightError
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
+_GRACE_S = 5.0  # for a task to end by itself once the night is over, and again once it was told to
 _SILENCE_S = 15.0  # of the SuperNode; it is busy at times, when a large message comes in
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 
@@ -96,14 +97,17 @@ class Executor:
             target=_child, args=(self._address, token, self._app), name="sitecam-task"
         )
         child.start()
-        while child.is_alive() and going():
-            child.join(_POLL_S)
-        if child.is_alive():
-            child.terminate()
-            child.join(5)
-        if child.is_alive():
-            child.kill()
-            child.join()
+        try:
+            while child.is_alive() and going():
+                child.join(_POLL_S)
+            child.join(_GRACE_S)  # the task that ends the night still has to hand over its reply
+        finally:
+            if child.is_alive():
+                child.terminate()
+                child.join(_GRACE_S)
+            if child.is_alive():
+                child.kill()
+                child.join()
         if child.exitcode:
             logger.error("A task ended with status %s", child.exitcode)
         child.close()
