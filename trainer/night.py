@@ -160,7 +160,7 @@ class Night:
             except OSError as error:
                 problem = str(error)
                 self.camera.say("waiting", f"The fleet's server {host}:{port} can't be reached: {problem}")
-                self._stopping.wait(5)
+                self._stopping.wait(max(0.0, min(5.0, self._ends - time.monotonic())))
         raise NightError(
             f"The fleet's server {host}:{port} could not be reached tonight ({problem})",
             means="This camera did not train; its model stays",
