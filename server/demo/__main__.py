@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import signal
@@ -17,7 +16,6 @@ from types import FrameType
 from appliance.errors import SitecamError
 from appliance.models.shelf import Shelf
 from appliance.models.signing import load_public_key
-from appliance.models.verdict import Verdict
 from appliance.paths import CameraPaths
 from appliance.ports import free_port
 from appliance.store.frames import FrameStore
@@ -27,7 +25,7 @@ from server.demo.evaluate import Evaluation, evaluate_impulse
 from server.demo.options import Options, parse
 from server.demo.programs import Programs, page_state, wait_for_page
 from server.demo.site import DemoCamera, DemoSite, lay_out
-from server.demo.table import CameraRow, SwapRow, Table
+from server.demo.table import CameraRow, Table
 from server.enrol import enrol_camera
 from server.fleet_init import make_fleet
 from server.night import hold_night
@@ -198,7 +196,7 @@ class Demo:
                     accuracy_after=measured.get("accuracy_after"),
                     bytes_up_per_round=traffic[0] // rounds,
                     bytes_down_per_round=traffic[1] // rounds,
-                    swap=_swap(verdict),
+                    swap=verdict.swap if verdict else None,
                     verdict=verdict.reason if verdict else "no verdict: its night process did not answer",
                 )
             )
@@ -235,12 +233,6 @@ def _decides(state: dict[str, object]) -> bool:
 
 def _night_of(camera: DemoCamera) -> str:
     return f"{camera.name}-night"
-
-
-def _swap(verdict: Verdict | None) -> SwapRow | None:
-    if verdict is None or verdict.swap is None:
-        return None
-    return SwapRow(**dataclasses.asdict(verdict.swap))
 
 
 def _indented(text: str) -> str:

@@ -5,16 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from appliance.models.verdict import SwapFigures
 from server.demo.evaluate import Evaluation
-
-
-@dataclass(frozen=True)
-class SwapRow:
-    """What the swap cost one camera; see appliance.models.verdict.SwapFigures."""
-
-    frames_lost: int
-    longest_gap_ms: float
-    steady_p99_ms: float
 
 
 @dataclass(frozen=True)
@@ -28,7 +20,7 @@ class CameraRow:
     accuracy_after: float | None
     bytes_up_per_round: int
     bytes_down_per_round: int
-    swap: SwapRow | None
+    swap: SwapFigures | None
     verdict: str
 
 

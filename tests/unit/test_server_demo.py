@@ -10,11 +10,12 @@ import pytest
 
 from appliance import config as camera_config
 from appliance.errors import ConfigError, DatasetError, StoreError
+from appliance.models.verdict import SwapFigures
 from server import config as server_config
 from server.demo.evaluate import Evaluation, LabelResult
 from server.demo.options import Options, parse
 from server.demo.site import lay_out
-from server.demo.table import CameraRow, SwapRow, Table
+from server.demo.table import CameraRow, Table
 from tests.fakes.site import draw_folders
 from tests.fakes.tree import tree_of
 
@@ -26,7 +27,7 @@ GOOD = CameraRow(
     accuracy_after=0.95,
     bytes_up_per_round=40_000,
     bytes_down_per_round=30_000,
-    swap=SwapRow(0, 120.0, 110.0),
+    swap=SwapFigures(0, 120.0, 110.0),
     verdict="It held",
 )
 SERVER = {"frames": 60, "rounds": 3, "accuracy_before": 0.5, "accuracy_after": 0.98}
@@ -55,7 +56,7 @@ def test_a_good_night_has_no_shortcoming() -> None:
         (with_camera(version_after=1, verdict="It crashed"), ["gate-2 still runs version 1: It crashed"]),
         (with_camera(accuracy_after=0.4), ["accuracy did not rise on gate-2's own test frames"]),
         (with_camera(accuracy_after=None), ["accuracy did not rise on gate-2's own test frames"]),
-        (with_camera(swap=SwapRow(3, 900.0, 110.0)), ["gate-2 lost 3 frames to the swap"]),
+        (with_camera(swap=SwapFigures(3, 900.0, 110.0)), ["gate-2 lost 3 frames to the swap"]),
         (with_camera(swap=None), ["gate-2 lost ? frames to the swap"]),
     ],
 )
