@@ -27,6 +27,9 @@ class CameraSettings:
         width: Of the picture for people and store, pixels (picamera2 only).
         height: Likewise.
         capture_timeout_s: A capture that takes longer is a fault; the camera is opened again.
+        restart_after_s: No picture for so long, however often it is opened again: the process ends, to be started
+            afresh.
+        reboot_after_restarts: So many such restarts in a row without a picture: a reboot is asked for. 0: never.
     """
 
     name: str
@@ -38,6 +41,8 @@ class CameraSettings:
     width: int = 1280
     height: int = 960
     capture_timeout_s: float = 5.0
+    restart_after_s: float = 60.0
+    reboot_after_restarts: int = 5
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,25 @@ class ModelSettings:
     start_deadline_s: float = 60.0
     reply_deadline_s: float = 5.0
     soak_decisions: int = 20
+
+
+@dataclass(frozen=True)
+class AlarmSettings:
+    """When a label becomes an event.
+
+    Attributes:
+        label: The label that people must hear of.
+        agree: An event begins when so many ...
+        of: ... of the last so many decisions say it.
+        quiet_s: It ends when none has said it for so long.
+        familiar: Frames unlike anything this camera was taught are called unsure.
+    """
+
+    label: str = "head"
+    agree: int = 6
+    of: int = 8
+    quiet_s: float = 5.0
+    familiar: bool = True
 
 
 @dataclass(frozen=True)
@@ -99,6 +123,7 @@ class Settings:
         state_dir: Frames, models, keys.
         camera: ``[camera]``
         model: ``[model]``
+        alarm: ``[alarm]``
         page: ``[page]``
         night: ``[night]``
     """
@@ -106,6 +131,7 @@ class Settings:
     state_dir: Path
     camera: CameraSettings
     model: ModelSettings
+    alarm: AlarmSettings
     page: PageSettings
     night: NightSettings
 
@@ -123,6 +149,11 @@ def load(path: Path = DEFAULT_PATH) -> Settings:
         "camera.width": 64 <= settings.camera.width <= 8192,
         "camera.height": 64 <= settings.camera.height <= 8192,
         "camera.capture_timeout_s": settings.camera.capture_timeout_s > 0,
+        "camera.restart_after_s": settings.camera.restart_after_s > settings.camera.capture_timeout_s,
+        "camera.reboot_after_restarts": settings.camera.reboot_after_restarts >= 0,
+        "alarm.agree": 1 <= settings.alarm.agree <= settings.alarm.of,
+        "alarm.of": 1 <= settings.alarm.of <= 1000,
+        "alarm.quiet_s": settings.alarm.quiet_s > 0,
         "model.threads": 1 <= settings.model.threads <= 64,
         "model.sure_above": 0 <= settings.model.sure_above < 1,
         "model.start_deadline_s": settings.model.start_deadline_s > 0,

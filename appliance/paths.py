@@ -47,6 +47,21 @@ class CameraPaths:
         return self.root / "night.json"
 
     @property
+    def events(self) -> Path:
+        """What happened in front of the camera or to it, one JSON line per event."""
+        return self.root / "events.jsonl"
+
+    @property
+    def camera_restarts(self) -> Path:
+        """How often in a row the process was started afresh because no picture came."""
+        return self.root / "camera-restarts.json"
+
+    @property
+    def reboot_request(self) -> Path:
+        """Appears when nothing but a reboot can help; says why."""
+        return self.root / "reboot-request.json"
+
+    @property
     def ledger(self) -> Path:
         """What left this camera, one JSON line per message."""
         return self.root / "ledger.jsonl"

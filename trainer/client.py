@@ -23,8 +23,9 @@ from appliance.night_status import NightStatus, Phase, write_night_status
 from appliance.paths import CameraPaths
 from appliance.store.features import FeatureCache
 from appliance.store.frames import FrameStore
+from appliance.store.recipe import VARIANTS, recipe_name
 from trainer import messages
-from trainer.features import VARIANTS, Backbone, examples, recipe_name
+from trainer.features import Backbone, examples
 from trainer.head import Examples, Recipe, evaluate, train
 from trainer.ledger import note_reply
 

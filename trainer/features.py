@@ -6,8 +6,6 @@ variant is the frame exactly as the live model sees it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,11 +17,9 @@ from appliance.models.head import Array
 from appliance.models.manifest import Manifest
 from appliance.store.features import FeatureCache
 from appliance.store.frames import FrameRecord, FrameStore
+from appliance.store.recipe import VARIANTS, recipe_name
 from appliance.vision import InputSpec, prepare
 from trainer.head import Examples
-
-VARIANTS = 8
-AUGMENTATION = "as-it-is, mirrored, 6 crops of 75-100 % with light 75-125 %, half of them mirrored"
 
 
 class Backbone:
@@ -47,19 +43,6 @@ class Backbone:
         self._interpreter.set_tensor(self._input, picture)
         self._interpreter.invoke()
         return np.array(self._interpreter.get_tensor(self._output)[0], dtype=np.float32)
-
-
-def recipe_name(manifest: Manifest, variants: int) -> str:
-    """Names what the features depend on: backbone, input, augmentation. Another name, another cache."""
-    what = [
-        manifest.parts["backbone"].sha256,
-        manifest.input.width,
-        manifest.input.height,
-        manifest.input.resize_mode,
-        variants,
-        AUGMENTATION if variants > 1 else "",
-    ]
-    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 
 def examples(

@@ -15,10 +15,11 @@ from appliance.models.head import Array
 from appliance.models.manifest import Manifest, Part
 from appliance.store.features import FeatureCache
 from appliance.store.frames import FrameStore, NewFrame
+from appliance.store.recipe import VARIANTS, recipe_name
 from appliance.vision import InputSpec, encode_jpeg, prepare
 from tests.fakes import parts
 from tests.fakes.site import jpeg, picture, tiny_trainer
-from trainer.features import VARIANTS, Backbone, augment, examples, recipe_name
+from trainer.features import Backbone, augment, examples
 from trainer.head import Recipe, evaluate, train
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

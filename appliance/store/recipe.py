@@ -1,0 +1,33 @@
+"""Names a recipe for features: what they depend on. Another name, another cache.
+
+Here and not in the trainer, which computes features, because the live loop looks frames up in the same cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from appliance.models.manifest import Manifest
+
+VARIANTS = 8
+AUGMENTATION = "as-it-is, mirrored, 6 crops of 75-100 % with light 75-125 %, half of them mirrored"
+
+
+def recipe_name(manifest: Manifest, variants: int) -> str:
+    """The name of a manifest's features: its backbone, its input, and the augmentation.
+
+    Args:
+        manifest: Names backbone and input.
+        variants: 1 for frames as they are (testing), VARIANTS for training; the first variant is always the frame
+            as it is.
+    """
+    what = [
+        manifest.parts["backbone"].sha256,
+        manifest.input.width,
+        manifest.input.height,
+        manifest.input.resize_mode,
+        variants,
+        AUGMENTATION if variants > 1 else "",
+    ]
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
