@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import signal
 import sys
@@ -11,21 +12,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from appliance import __version__, doctor
+from appliance.by_hand import ask, camera_lock, do_it, target
 from appliance.command import run_command
 from appliance.config import DEFAULT_PATH, Settings, load
+from appliance.errors import ConfigError
 from appliance.fleet import enrol, load_fleet, make_node_key
+from appliance.learn_empty import Report, request_learning, wait_for_report
 from appliance.models.shelf import Shelf
+from appliance.models.trial import read_trial
 from appliance.models.verdict import read_verdict
 from appliance.paths import CameraPaths
 from appliance.store.frames import FrameStore
 from appliance.store.importing import import_folders
+from appliance.systemd import START_AFRESH_EXIT_CODE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 for success, 1 where it failed, 2 for a wrong option or setting; ``doctor`` gives 1 for a fault.
+        0 for success, 1 where it failed, 2 for a wrong option or setting; ``doctor`` gives 1 for a fault, ``camera``
+        75 where it must be started afresh.
     """
     options = _parser().parse_args(arguments)
     return run_command("sitecam", load, options.run, options)
@@ -56,9 +63,27 @@ def _parser() -> argparse.ArgumentParser:
     imports.add_argument("--json", action="store_true", help="print the report as JSON")
     imports.set_defaults(run=_import)
 
-    models = commands.add_parser("models", help="list the model versions on this camera")
+    models = commands.add_parser("models", help="list the model versions on this camera, and why each (not)")
     models.add_argument("--json", action="store_true")
     models.set_defaults(run=_models)
+
+    rollback = commands.add_parser("rollback", help="go back to the version before; the newer one is not tried again")
+    rollback.set_defaults(run=_by_hand, wish="rollback", version=0)
+
+    recover = commands.add_parser("recover", help="go to the version that enrolment brought, assembled afresh")
+    recover.set_defaults(run=_by_hand, wish="recover", version=0)
+
+    again = commands.add_parser("try", help="try a version again, whatever its verdict was")
+    again.add_argument("version", type=int)
+    again.set_defaults(run=_by_hand, wish="try")
+
+    learn = commands.add_parser("learn-empty", help="take frames of the empty site and label them all in one go")
+    learn.add_argument("--count", type=int, default=12, help="how many (default: 12)")
+    learn.add_argument("--every", type=float, default=5.0, metavar="SECONDS", help="between two (default: 5)")
+    learn.add_argument("--label", default="nobody", help="what they show (default: nobody)")
+    learn.add_argument("--by", default=getpass.getuser(), help="who says so (default: you)")
+    learn.add_argument("--json", action="store_true")
+    learn.set_defaults(run=_learn_empty)
 
     check = commands.add_parser("doctor", help="look for faults, and say what to do")
     check.add_argument("--json", action="store_true")
@@ -69,18 +94,26 @@ def _parser() -> argparse.ArgumentParser:
 def _camera(settings: Settings, _: argparse.Namespace) -> int:
     from appliance.process import CameraProcess
 
-    process = CameraProcess(settings)
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    process.start()
-    print(f"{settings.camera.name}: {process.page.url}", flush=True)
-    while not ended.wait(1):
-        if not process.page.alive:
-            print("sitecam: the page's server ended; stopping, so that systemd starts it afresh", file=sys.stderr)
-            process.stop()
-            return 1
-    process.stop()
+    with camera_lock(settings.state_dir) as mine:
+        if not mine:
+            raise ConfigError(
+                f"Another camera process runs on {settings.state_dir}",
+                means="Two would fight over the camera and its models",
+                do="Stop it, or give this one a state_dir of its own",
+            )
+        process = CameraProcess(settings)
+        ended = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: ended.set())
+        process.start()
+        print(f"{settings.camera.name}: {process.page.url}", flush=True)
+        while not ended.wait(1):
+            why = process.must_restart
+            if why:
+                print(f"sitecam: {why} Ending, to be started afresh.", file=sys.stderr)
+                process.stop()
+                return START_AFRESH_EXIT_CODE
+        process.stop()
     return 0
 
 
@@ -109,17 +142,28 @@ def _import(settings: Settings, options: argparse.Namespace) -> int:
 
 def _models(settings: Settings, options: argparse.Namespace) -> int:
     shelf = _shelf(settings)
+    trial = read_trial(shelf.root)
     rows = []
     for version in shelf.versions():
         manifest, verdict = shelf.manifest(version), read_verdict(shelf.root, version)
+        state = "runs" if version == shelf.current else "previous" if version == shelf.previous else ""
+        if trial and trial.version == version:
+            state = f"on trial: {trial.state}"
+        elif verdict and verdict.quarantined:
+            state = "quarantined"
+        elif version == shelf.offered:
+            state = "waits"
         rows.append(
             {
                 "version": version,
                 "runs": version == shelf.current,
+                "state": state,
+                "factory": version == shelf.factory,
                 "created_utc": manifest.created_utc.isoformat(),
                 "night": manifest.night,
                 "metrics": dict(manifest.metrics),
                 "verdict": verdict.reason if verdict else None,
+                "decided_in": verdict.state if verdict else None,
             }
         )
     if options.json:
@@ -127,8 +171,33 @@ def _models(settings: Settings, options: argparse.Namespace) -> int:
         return 0
     for row in rows:
         mark = "*" if row["runs"] else " "
-        print(f"{mark} {row['version']:>4}  {row['created_utc']}  {row['verdict'] or ''}")
+        state = f"{row['state']}{' (factory)' if row['factory'] else ''}".strip()
+        print(f"{mark} {row['version']:>4}  {row['created_utc']}  {state:<20}  {row['verdict'] or ''}".rstrip())
     return 0
+
+
+def _by_hand(settings: Settings, options: argparse.Namespace) -> int:
+    shelf = _shelf(settings)
+    target(shelf, options.wish, options.version)  # what can't be is said at once
+    with camera_lock(settings.state_dir) as mine:
+        if mine:
+            print(do_it(shelf, options.wish, options.version, threads=settings.model.threads))
+            return 0
+    print(ask(shelf, options.wish, options.version))
+    return 0
+
+
+def _learn_empty(settings: Settings, options: argparse.Namespace) -> int:
+    paths = CameraPaths(settings.state_dir)
+    request = request_learning(paths, count=options.count, every_s=options.every, label=options.label, by=options.by)
+
+    def progress(report: Report) -> None:
+        if not options.json:
+            print(f"  {report.taken} of {request.count} frames", flush=True)
+
+    report = wait_for_report(paths, request, progress=progress)
+    print(report.to_bytes().decode() if options.json else report.sentence)
+    return int(not report.ok)
 
 
 def _doctor(settings: Settings, options: argparse.Namespace) -> int:

@@ -55,13 +55,17 @@ class ModelSettings:
         start_deadline_s: A new ``.eim`` that hasn't said hello by then has failed.
         reply_deadline_s: Likewise for one answer.
         soak_decisions: So many decisions must succeed before a new version counts as accepted.
+        margin: Share of the own test frames that may get worse with a new version, 0 to 1.
+        memory_mb: An ``.eim`` may have so much memory of its own; 0 for no limit.
     """
 
     threads: int = 1
     sure_above: float = 0.6
     start_deadline_s: float = 60.0
     reply_deadline_s: float = 5.0
-    soak_decisions: int = 20
+    soak_decisions: int = 150
+    margin: float = 0.05
+    memory_mb: int = 400
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class NightSettings:
     """
 
     min_frames: int = 10
-    swap_deadline_s: float = 120.0
+    swap_deadline_s: float = 300.0
     threads: int = 1
     runtime_port: int = 0
 
@@ -144,7 +148,7 @@ def load(path: Path = DEFAULT_PATH) -> Settings:
     """
     settings = load_settings(path, Settings)
     ranges = {
-        "camera.rate_fps": 0 < settings.camera.rate_fps <= 120,
+        "camera.rate_fps": 0 < settings.camera.rate_fps <= 1000,
         "camera.hold_frames": settings.camera.hold_frames >= 1,
         "camera.width": 64 <= settings.camera.width <= 8192,
         "camera.height": 64 <= settings.camera.height <= 8192,
@@ -159,6 +163,8 @@ def load(path: Path = DEFAULT_PATH) -> Settings:
         "model.start_deadline_s": settings.model.start_deadline_s > 0,
         "model.reply_deadline_s": settings.model.reply_deadline_s > 0,
         "model.soak_decisions": settings.model.soak_decisions >= 1,
+        "model.margin": 0 < settings.model.margin < 1,
+        "model.memory_mb": settings.model.memory_mb == 0 or settings.model.memory_mb >= 64,
         "page.port": 1 <= settings.page.port <= 65535,
         "night.min_frames": settings.night.min_frames >= 1,
         "night.swap_deadline_s": settings.night.swap_deadline_s > 0,

@@ -23,6 +23,7 @@
     │   ├── ImpulseGarbledError an answer that isn't the protocol's
     │   └── ImpulseRefusedError it answered success: false
     ├── SwapError              a new version did not earn its place; the old one stays
+    │   └── SwapPostponedError something else stood in its way; it is tried again
     ├── CertificateError       TLS material is missing, unreadable or somebody else's
     └── NightError             tonight's training can't go on
 """
@@ -126,6 +127,10 @@ class ImpulseRefusedError(ImpulseError):
 
 class SwapError(SitecamError):
     """A new version did not earn its place; the old one stays."""
+
+
+class SwapPostponedError(SwapError):
+    """Something else than the version stood in its way: a full disk, a camera without pictures."""
 
 
 class CertificateError(SitecamError):

@@ -40,7 +40,7 @@ class Event:
 
 
 class EventLog:
-    """The last events, newest last. Safe for several threads; a full disk costs the file, not the caller.
+    """The last events. Safe for several threads; the file is written by a thread of its own.
 
     Args:
         path: Its file, one JSON object per line; a line that can't be read is left out.
@@ -49,28 +49,53 @@ class EventLog:
 
     def __init__(self, path: Path, *, kept: int = _KEPT) -> None:
         self._path = path
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
         self._events: deque[Event] = deque(_read(path), maxlen=kept)
+        self._unwritten = False
+        self._stopping = False
+        self._thread = threading.Thread(target=self._write, name="events", daemon=True)
+
+    def start(self) -> None:
+        """Write to the file from now on."""
+        self._thread.start()
+
+    def stop(self, *, deadline_s: float = 5.0) -> None:
+        """Write what is left, and end."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join(deadline_s)
 
     def put(self, event: Event) -> None:
-        """Add an event, or, if one of that kind and beginning is there, replace it: it has ended."""
-        with self._lock:
+        """Add an event, or, if one of that kind and beginning is there, replace it: it has ended. Returns at once."""
+        with self._changed:
             for index, known in enumerate(self._events):
                 if (known.kind, known.began_utc) == (event.kind, event.began_utc):
                     self._events[index] = event
                     break
             else:
                 self._events.append(event)
-            text = "".join(_line(each) for each in self._events)
-            try:
-                write_atomically(self._path, text.encode())
-            except OSError as error:
-                logger.error("The event %r could not be written (%s); the page still shows it", event.sentence, error)
+            self._unwritten = True
+            self._changed.notify_all()
 
     def recent(self, count: int) -> tuple[Event, ...]:
         """The newest events, newest first."""
-        with self._lock:
+        with self._changed:
             return tuple(reversed(list(self._events)[-count:]))
+
+    def _write(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._unwritten or self._stopping)
+                if not self._unwritten:
+                    return
+                text = "".join(_line(each) for each in self._events)
+                self._unwritten = False
+            try:
+                write_atomically(self._path, text.encode())
+            except OSError as error:
+                logger.error("The events could not be written (%s); the page still shows them", error)
 
 
 def _line(event: Event) -> str:

@@ -141,7 +141,7 @@ def enrol(paths: CameraPaths, bundle: Path) -> int:
     shelf = Shelf(paths.models, key)
     parts = {name.removeprefix("parts/"): data for name, data in files.items() if name.startswith("parts/")}
     if not shelf.versions():
-        shelf.accept(files["manifest.json"], files["manifest.sig"], parts)
+        shelf.note_factory(shelf.accept(files["manifest.json"], files["manifest.sig"], parts).version)
     if shelf.current is None:
         shelf.activate(shelf.versions()[-1])
     for name in ("ca.pem", "signing.pem", "fleet.json"):  # fleet.json last: it is what says "enrolled"

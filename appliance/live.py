@@ -1,14 +1,16 @@
 """The live loop: newest frame -> impulse -> decision -> listeners.
 
-Two threads. One captures and keeps only the newest frame; one classifies. A slow model drops frames (they are
-counted), a slow listener misses frames, a dead camera is opened again, a dead ``.eim`` is started again; none of
-them stops the loop. A new model is exchanged between two frames.
+One thread, fed by the capturing one through a mailbox for the newest frame. The next frame is prepared and handed over
+while the model works on this one, where the ``.eim`` lets us ask ahead, so that the model never waits for us. A slow
+model drops frames (they are counted), a slow listener misses frames, a dead ``.eim`` is started again; none of them
+stops the loop. A new model is exchanged between two frames.
 """
 
 from __future__ import annotations
 
 import itertools
 import logging
+import statistics
 import threading
 import time
 from collections import deque
@@ -18,16 +20,15 @@ from typing import Protocol
 
 import numpy as np
 
-from appliance.camera.source import CameraSource
-from appliance.decide import decide
 from appliance.eim.runner import Impulse
-from appliance.errors import CameraError, ImpulseError, SitecamError
+from appliance.errors import ImpulseError, SitecamError, SwapPostponedError
 from appliance.frame import Decision, Frame, Prediction
 from appliance.vision import prepare
 
 logger = logging.getLogger(__name__)
 
-_RETRY_S = (0.5, 1, 2, 5, 10)  # between attempts to bring a camera or an .eim back
+_RETRY_S = (0.5, 1, 2, 5, 10)  # between attempts to bring an .eim back
+_TICK_S = 1.0  # the thread shows that it lives at least so often
 _GAPS_KEPT = 20_000  # half an hour at 10 fps
 
 
@@ -72,63 +73,66 @@ class Pace:
 
 
 class LiveLoop:
-    """Classifies a camera's frames, for months.
+    """Classifies frames, for months.
 
     Args:
-        source: Opened and closed by the loop.
-        restart: Starts the ``.eim`` of the version that should run; called after a fault, off the loop's lock.
-        sure_above: See :func:`appliance.decide.decide`.
-        capture_timeout_s: A capture that takes longer is a fault.
+        restart: Starts the ``.eim`` of the version that should run; called after a fault, in a thread of its own.
+        decide: Makes a decision of a prediction; called from the loop's thread, must return at once.
         listeners: Called from the loop's thread with every frame.
+        beat: Called from the loop's thread, at least every other second while it isn't stuck.
     """
 
     def __init__(
         self,
-        source: CameraSource,
         restart: Callable[[], RunningModel],
         *,
-        sure_above: float,
-        capture_timeout_s: float,
+        decide: Callable[[Prediction], Decision],
         listeners: Sequence[Listener] = (),
+        beat: Callable[[], None] = lambda: None,
     ) -> None:
-        self._source = source
         self._restart = restart
-        self._sure_above = sure_above
-        self._capture_timeout_s = capture_timeout_s
+        self._make_decision = decide
         self._listeners = tuple(listeners)
+        self._beat = beat
         self._changed = threading.Condition()
         self._waiting: Frame | None = None
+        self._again: deque[Frame] = deque()  # asked about, but the model failed
+        self._under_way: deque[Frame] = deque()
         self._model: RunningModel | None = None
         self._replacement: RunningModel | None = None
         self._before: RunningModel | None = None
         self._stopping = threading.Event()
         self._decided_at: deque[float] = deque(maxlen=_GAPS_KEPT)  # time.monotonic()
+        self._answer_times_ms: deque[float] = deque(maxlen=100)
         self._decisions = 0
         self._dropped = 0
         self._failed_answers = 0
-        self._threads: list[threading.Thread] = []
-        self.camera_fault: str | None = None
+        self._thread: threading.Thread | None = None
         self.model_fault: str | None = None
         self.last_failure = ""
 
     def start(self) -> None:
-        """Start capturing and classifying. A model or camera that fails at first is tried again."""
-        for work in (self._capture, self._classify):
-            thread = threading.Thread(target=work, name=f"live-{work.__name__.strip('_')}", daemon=True)
-            thread.start()
-            self._threads.append(thread)
+        """Start classifying. A model that fails at first is tried again."""
+        self._thread = threading.Thread(target=self._classify, name="live-classify", daemon=True)
+        self._thread.start()
+
+    def take(self, frame: Frame) -> None:
+        """Put the newest frame into the mailbox; one that still waits there is dropped. Returns at once."""
+        with self._changed:
+            if self._waiting is not None:
+                self._dropped += 1
+            self._waiting = frame
+            self._changed.notify_all()
 
     def stop(self, *, deadline_s: float = 10) -> None:
-        """End both threads and the model. Returns when they have ended or the deadline has passed."""
+        """End the thread and the model. Returns when they have ended or the deadline has passed."""
         self._stopping.set()
         with self._changed:
             self._changed.notify_all()
-        self._source.close()
-        ends = time.monotonic() + deadline_s
-        for thread in self._threads:
-            thread.join(max(0, ends - time.monotonic()))
-            if thread.is_alive():
-                logger.error("%s did not end within %.0f s", thread.name, deadline_s)
+        if self._thread:
+            self._thread.join(deadline_s)
+            if self._thread.is_alive():
+                logger.error("%s did not end within %.0f s", self._thread.name, deadline_s)
         with self._changed:
             models = [self._model, self._replacement, self._before]
             self._model = self._replacement = self._before = None
@@ -146,14 +150,14 @@ class LiveLoop:
             timeout_s: How long the loop may take to get there.
 
         Raises:
-            ImpulseError: The loop did not take it in time; it was not put in place.
+            SwapPostponedError: The loop did not take it in time; it was not put in place.
         """
         with self._changed:
             self._replacement = model
             self._changed.notify_all()
             if not self._changed.wait_for(lambda: self._replacement is None, timeout_s):
                 self._replacement = None
-                raise ImpulseError(
+                raise SwapPostponedError(
                     f"The live loop did not take the new model within {timeout_s:.0f} s",
                     means="The old model stays",
                     do="Look at the camera's fault on the page",
@@ -170,7 +174,7 @@ class LiveLoop:
         """Go back to the model before, between two frames, and end the exchanged one.
 
         Raises:
-            ImpulseError: The loop did not get there in time.
+            SwapPostponedError: The loop did not get there in time.
         """
         with self._changed:
             old, self._before = self._before, None
@@ -184,6 +188,12 @@ class LiveLoop:
         """The version that answers; None while none does."""
         model = self._model
         return model.version if model else None
+
+    @property
+    def typical_ms(self) -> float:
+        """Median of the running model's last answers, milliseconds; 0 before the first."""
+        with self._changed:
+            return statistics.median(self._answer_times_ms) if self._answer_times_ms else 0.0
 
     @property
     def dropped(self) -> int:
@@ -209,55 +219,50 @@ class LiveLoop:
         gaps = [(b - a) * 1000 for a, b in itertools.pairwise(times) if b >= since]
         return Pace(*result, gaps)
 
-    # The two threads
-
-    def _capture(self) -> None:
-        attempt = 0
-        while not self._stopping.is_set():
-            try:
-                self._source.open()
-                while not self._stopping.is_set():
-                    frame = self._source.capture(self._capture_timeout_s)
-                    attempt, self.camera_fault = 0, None
-                    self._keep_newest(frame)
-            except CameraError as error:
-                if self._stopping.is_set():
-                    break
-                self.camera_fault = str(error)
-                logger.warning("%s", error)
-                self._source.close()
-                self._stopping.wait(_RETRY_S[min(attempt, len(_RETRY_S) - 1)])
-                attempt += 1
-        self._source.close()  # stop() may have closed it just before it was opened again
-
-    def _keep_newest(self, frame: Frame) -> None:
-        with self._changed:
-            if self._waiting is not None:
-                self._dropped += 1
-            self._waiting = frame
-            self._changed.notify_all()
+    # The thread
 
     def _classify(self) -> None:
         while not self._stopping.is_set():
+            self._beat()
             if self._model is None:
                 self._bring_back()
                 continue
-            frame = self._next_frame()
-            if frame is None:
-                continue
-            decision = self._decide(frame)
-            for listener in self._listeners:
-                listener(frame, decision)
+            self._hand_over(wait_s=_TICK_S)
+            answered = self._collect()
+            if answered:
+                self._hand_over(wait_s=0)  # before anything else: the model must not wait
+                self._conclude(*answered)
 
-    def _next_frame(self) -> Frame | None:
-        """Wait for a frame; exchange the model first where one waits to be."""
+    def _hand_over(self, *, wait_s: float) -> None:
+        """Give the model as many frames as it takes; wait for one only where it has none."""
+        while (model := self._model) is not None and len(self._under_way) < model.impulse.depth:
+            frame = self._next_frame(0 if self._under_way else wait_s)
+            if frame is None:
+                return
+            model = self._model or model  # it may just have been exchanged
+            self._under_way.append(frame)
+            try:
+                pixels = frame.pixels if frame.small is None else frame.small
+                model.impulse.submit(prepare(pixels, model.impulse.info.input))
+            except ImpulseError as error:
+                self._give_up(model, error)
+
+    def _next_frame(self, wait_s: float) -> Frame | None:
+        """The next frame; the model is exchanged first where one waits to be, which needs nothing under way."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._waiting is not None or self._replacement or self._stopping.is_set(), 1.0
-            )
-            self._take_replacement()
+            if wait_s:
+                self._changed.wait_for(self._has_work, wait_s)
+            if self._replacement is not None:
+                if self._under_way:
+                    return None
+                self._take_replacement()
+            if self._again:
+                return self._again.popleft()
             frame, self._waiting = self._waiting, None
             return frame
+
+    def _has_work(self) -> bool:
+        return bool(self._waiting or self._replacement or self._again or self._stopping.is_set())
 
     def _take_replacement(self) -> bool:
         with self._changed:
@@ -265,35 +270,49 @@ class LiveLoop:
                 return False
             self._before, self._model = self._model, self._replacement
             self._replacement = None
+            self._answer_times_ms.clear()
             self._changed.notify_all()
             return True
 
-    def _decide(self, frame: Frame) -> Decision | None:
-        while (model := self._model) is not None:
-            try:
-                picture = prepare(frame.pixels if frame.small is None else frame.small, model.impulse.info.input)
-                answer = model.impulse.classify(picture)
-            except ImpulseError as error:
-                self._give_up(model, error)
-                continue
-            self.model_fault = None
-            with self._changed:
-                self._decisions += 1
-                self._decided_at.append(time.monotonic())
-            prediction = Prediction(answer.scores, model.version, answer.elapsed_ms)
-            return decide(prediction, sure_above=self._sure_above)
+    def _collect(self) -> tuple[Frame, Prediction] | None:
+        model = self._model
+        if model is None or not self._under_way:
+            return None
+        try:
+            answer = model.impulse.collect()
+        except ImpulseError as error:
+            self._give_up(model, error)
+            return None
+        self.model_fault = None
+        return self._under_way.popleft(), Prediction(answer.scores, model.version, answer.elapsed_ms, answer.features)
+
+    def _conclude(self, frame: Frame, prediction: Prediction) -> None:
+        decision = self._make_decision(prediction)
         with self._changed:
-            self._dropped += 1
-        return None
+            self._decisions += 1
+            self._decided_at.append(time.monotonic())
+            self._answer_times_ms.append(prediction.classify_ms)
+        self._tell(frame, decision)
 
     def _give_up(self, model: RunningModel, error: ImpulseError) -> None:
-        """A model failed: the one before it answers, where an exchange isn't settled yet; else none does."""
+        """A model failed: the one before it answers, where an exchange isn't settled yet; else none does.
+
+        Without one before, the frames are lost: asked about again, the one that did it might do it for ever.
+        """
         logger.error("Version %d gave no answer: %s", model.version, error)
         self.model_fault = self.last_failure = str(error)
         with self._changed:
             self._failed_answers += 1
             self._model, self._before = self._before, None
+            asked = list(self._under_way)
+            self._under_way.clear()
+            if self._model is not None:
+                self._again.extendleft(reversed(asked))
+                asked = []
+            self._dropped += len(asked)
         model.impulse.close()
+        for frame in asked:
+            self._tell(frame, None)
 
     def _bring_back(self) -> None:
         """Start the model that should run; while that takes, viewers still see the picture."""
@@ -329,11 +348,15 @@ class LiveLoop:
             attempt += 1
 
     def _show_without_model(self, wait_s: float) -> None:
+        self._beat()
         with self._changed:
             self._changed.wait_for(lambda: self._waiting is not None or self._stopping.is_set(), wait_s)
             frame, self._waiting = self._waiting, None
             if frame is not None:
                 self._dropped += 1
         if frame is not None:
-            for listener in self._listeners:
-                listener(frame, None)
+            self._tell(frame, None)
+
+    def _tell(self, frame: Frame, decision: Decision | None) -> None:
+        for listener in self._listeners:
+            listener(frame, decision)

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Protocol
 
+from appliance.alarm import Alarm
+from appliance.by_hand import HandOver
 from appliance.camera.folder import FolderCamera
 from appliance.camera.picamera import PiCamera
 from appliance.camera.source import CameraSource
+from appliance.canary import Canary
+from appliance.capture import Capture
 from appliance.config import CameraSettings, Settings
+from appliance.decide import Decider
 from appliance.eim.runner import RunningImpulse, start_impulse
 from appliance.errors import ModelError
+from appliance.events import EventLog
 from appliance.fleet import load_fleet
-from appliance.live import LiveLoop, RunningModel
+from appliance.ladder import Ladder
+from appliance.learn_empty import EmptyLearner
+from appliance.live import LiveLoop
 from appliance.models.shelf import Shelf
 from appliance.paths import CameraPaths
-from appliance.swap import Swapper, SwapRules, stage
+from appliance.starter import Starter
+from appliance.swap import Swapper, SwapRules, resume
+from appliance.systemd import Notifier
+from appliance.tuning import Tuner
 from appliance.watch import Watch
 from appliance.web.app import create_app
 from appliance.web.server import PageServer
@@ -47,35 +59,68 @@ class CameraProcess:
         self._settings = settings
         paths = CameraPaths(settings.state_dir)
         fleet = load_fleet(paths.fleet)
+        threads = settings.model.threads
         self._shelf = Shelf(paths.models, fleet.signing_key)
         self._shelf.sweep()
+        resume(self._shelf)
         if self._shelf.current is None:
             raise ModelError("No model is active on this camera", do="Enrol it again with its bundle")
+        self.notifier = Notifier(os.environ)
+        self.events = EventLog(paths.events)
+        self.alarm = Alarm(settings.alarm, self.events.put)
         self.watch = Watch(settings.camera.name, fleet.name, paths, self._shelf)
+        self.learner = EmptyLearner(paths, lambda: self.watch.labels)
+        self.starter = Starter(self._shelf, self._start_impulse, threads=threads)
+        decider = Decider(settings.model.sure_above)
         self.loop = LiveLoop(
-            open_source(settings.camera),
-            self._start_current,
-            sure_above=settings.model.sure_above,
-            capture_timeout_s=settings.camera.capture_timeout_s,
-            listeners=[self.watch],
+            self.starter,
+            decide=decider,
+            listeners=[self.watch, self.alarm, self.learner],
+            beat=self.notifier.beat,
         )
-        self.watch.follow(self.loop)
+        self.capture = Capture(
+            open_source(settings.camera),
+            self.loop.take,
+            timeout_s=settings.camera.capture_timeout_s,
+            rate_fps=settings.camera.rate_fps,
+            ladder=Ladder(
+                paths.camera_restarts,
+                paths.reboot_request,
+                restart_after_s=settings.camera.restart_after_s,
+                reboot_after_restarts=settings.camera.reboot_after_restarts,
+            ),
+            on_event=self.events.put,
+        )
+        canary = Canary(paths.store, self._shelf, self._start_impulse, margin=settings.model.margin)
+        rules = SwapRules(soak_decisions=settings.model.soak_decisions)
+        self.swapper = Swapper(self._shelf, self.loop, self._start_impulse, canary, threads=threads, rules=rules)
+        self._hand_over = HandOver(self._shelf, self.swapper, threads=threads)
+        self._tuner = Tuner(settings, self._shelf, self.loop, decider)
+        self.watch.follow(self.loop, self.capture, self.swapper, self.starter, self.alarm, self.events)
         self.page = PageServer(
             create_app(self.watch, time_zone=settings.page.time_zone, hosts=[settings.page.host]),
             settings.page.host,
             settings.page.port,
         )
-        rules = SwapRules(soak_decisions=settings.model.soak_decisions)
-        self.swapper = Swapper(self._shelf, self.loop, self._start_impulse, threads=settings.model.threads, rules=rules)
         self._started: list[_Part] = []
 
+    @property
+    def must_restart(self) -> str | None:
+        """Why this process should end and be started afresh; None while it should go on."""
+        if not self.page.alive:
+            return "The page's server ended"
+        return self.capture.must_restart
+
     def start(self) -> None:
-        """Start page, loop and swapper; a taken port is found before anything else is started.
+        """Start page, loop, camera and the rest; a taken port is found before anything else is started.
 
         Raises:
             ConfigError: The page's address can't be used.
         """
-        parts: tuple[_Part, ...] = (self.page, self.loop, self.swapper)
+        parts: tuple[_Part, ...] = (
+            *(self.page, self.events, self.loop, self.capture),
+            *(self.swapper, self._hand_over, self._tuner),
+        )
         try:
             for part in parts:
                 part.start()
@@ -83,24 +128,26 @@ class CameraProcess:
         except BaseException:
             self.stop()
             raise
+        self.notifier.ready()
 
     def stop(self) -> None:
         """Stop what was started, last first."""
+        self.notifier.stopping()
+        self.learner.stop()
         while self._started:
-            self._started.pop().stop()
-
-    def _start_current(self) -> RunningModel:
-        version = self._shelf.current
-        if version is None:
-            raise ModelError("No model is active on this camera", do="Enrol it again with its bundle")
-        path, _ = stage(self._shelf, version, threads=self._settings.model.threads)
-        return RunningModel(version, self._start_impulse(path))
+            part = self._started.pop()
+            if part is self.events:
+                self.alarm.pause()  # what lasts ends now, and is written
+            part.stop()
+        self.notifier.close()
 
     def _start_impulse(self, path: Path) -> RunningImpulse:
+        model = self._settings.model
         return start_impulse(
             path,
-            start_deadline_s=self._settings.model.start_deadline_s,
-            reply_deadline_s=self._settings.model.reply_deadline_s,
+            start_deadline_s=model.start_deadline_s,
+            reply_deadline_s=model.reply_deadline_s,
+            memory_bytes=model.memory_mb * 2**20,
         )
 
 

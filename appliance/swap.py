@@ -1,34 +1,37 @@
 """Swaps a new model version in while the old one answers, or says why not.
 
-verify -> stage -> probe -> activate -> soak -> commit; from anywhere, rollback with a reason. The pointer
-``current`` changes only at commit, so a power cut before it boots the old version, and the offer, still there,
-is tried again.
+The states are those of :mod:`appliance.models.trial`; each is on disk before it is entered. A version that fails is
+quarantined with its reason: its verdict stands until a person asks for it again. Where something else stood in the
+way, such as a full disk, the version waits and is tried again.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
-
+from appliance.canary import Canary
 from appliance.eim.pack import pack
 from appliance.eim.runner import Impulse
-from appliance.errors import SitecamError, SwapError
-from appliance.frame import Pixels
+from appliance.errors import ConfigError, PartError, SitecamError, SwapError, SwapPostponedError
 from appliance.live import LiveLoop, Pace, RunningModel
 from appliance.models.manifest import Manifest
 from appliance.models.shelf import Shelf
+from appliance.models.trial import State, Trial, clear_trial, read_trial, write_trial
 from appliance.models.verdict import SwapFigures, Verdict, read_verdict, write_verdict
+from appliance.probe import probe
 
 logger = logging.getLogger(__name__)
 
 _STEADY_S = 5.0  # where nothing is known of the loop's pace yet, watch it this long first
+_SLOWER_MS = 50.0  # beside slower_by: what a busy machine may add to any answer
+_MOST_ATTEMPTS = 3  # restarts in the middle of a trial may be chance; three are the version's doing
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,15 @@ class SwapRules:
         soak_decisions: So many decisions in live work, without a fault.
         soak_deadline_s: Within this time.
         exchange_deadline_s: How long the loop may take to reach the gap between two frames.
+        slower_by: Its answers may take so many times as long as the running version's.
+        retry_s: A version that something else stood in the way of is tried again after so long.
     """
 
     soak_decisions: int
-    soak_deadline_s: float = 60.0
+    soak_deadline_s: float = 180.0
     exchange_deadline_s: float = 30.0
+    slower_by: float = 3.0
+    retry_s: float = 300.0
 
 
 class Swapper:
@@ -53,8 +60,10 @@ class Swapper:
         shelf: Where versions lie.
         loop: The live loop.
         start: Starts an ``.eim`` file.
+        canary: Judges a version by this camera's own frames.
         threads: CPU threads that the model may use.
         rules: What a version has to show.
+        entered: Told of every state once it is on disk; for the page, and for tests that pull the plug.
     """
 
     def __init__(
@@ -62,18 +71,25 @@ class Swapper:
         shelf: Shelf,
         loop: LiveLoop,
         start: Callable[[Path], Impulse],
+        canary: Canary,
         *,
         threads: int,
         rules: SwapRules,
+        entered: Callable[[Trial], None] = lambda _: None,
     ) -> None:
         self._shelf = shelf
         self._loop = loop
         self._start_impulse = start
+        self._canary = canary
         self._threads = threads
         self._rules = rules
+        self._entered = entered
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="swapper", daemon=True)
         self._since = loop.mark()
+        self._busy = threading.Lock()  # one trial at a time, whoever asks
+        self._retry_at: dict[int, float] = {}  # time.monotonic() by version
+        self.trial: Trial | None = None
 
     def start(self) -> None:
         """Watch from now on."""
@@ -83,43 +99,158 @@ class Swapper:
     def stop(self, *, deadline_s: float = 10) -> None:
         """Watch no longer; a swap under way is abandoned and tried again after the next start."""
         self._stopping.set()
-        self._thread.join(deadline_s)
+        if self._thread.is_alive():
+            self._thread.join(deadline_s)
 
     def _watch(self) -> None:
+        offered: int | None = None
         while not self._stopping.wait(0.5):
             try:
                 offered = self._shelf.offered
-                if offered is not None:
+                if offered is not None and time.monotonic() >= self._retry_at.get(offered, 0):
                     self.swap(offered)
             except (SitecamError, OSError) as error:
                 # A full disk or a damaged pointer: the loop goes on with what it has, and this is tried again.
                 logger.error("The swap could not be finished: %s", error)
-                self._stopping.wait(5)
+                if not self._stopping.wait(1) and offered is not None:
+                    self._retry_at[offered] = time.monotonic() + self._rules.retry_s
 
-    def swap(self, version: int) -> Verdict:
+    def swap(self, version: int, *, by_person: bool = False) -> Verdict:
         """Swap a version in, and keep the verdict.
+
+        Args:
+            version: On the shelf.
+            by_person: Somebody asked for it, so it may be an older one, and is not judged by the own frames.
 
         Raises:
             OSError: The verdict or a pointer could not be written; the old version runs.
         """
-        earlier = read_verdict(self._shelf.root, version)
-        if earlier is not None:  # decided before a power cut took the offer's withdrawal
-            self._shelf.withdraw_offer()
-            return earlier
-        steady = self._steady_pace()
-        mark = self._loop.mark()
+        with self._busy:
+            earlier = read_verdict(self._shelf.root, version)
+            if earlier is not None and earlier.final and not by_person:
+                self._withdraw(version)
+                return earlier
+            steady, mark = self._steady_pace(), self._loop.mark()
+            trial = self._resumed(version) or Trial(version, by_person=by_person)
+            try:
+                verdict = self._hold(trial)
+            finally:
+                self.trial = None
+            verdict = replace(verdict, swap=_figures(self._loop.pace_since(mark), steady))
+            self._close(verdict)
+            return verdict
+
+    def _hold(self, trial: Trial) -> Verdict:
+        """Go through the states; whatever happens, the result is a verdict and the loop has a model."""
+        version = trial.version
         try:
-            self._earn(version)
-            accepted = True
-            reason = f"It answered every probe and {self._rules.soak_decisions} live frames"
+            reason = self._earn(trial)
+        except SwapPostponedError as error:
+            return self._not_now(version, error)
+        except (OSError, ConfigError) as error:
+            return self._not_now(version, error)
         except SitecamError as error:
-            accepted, reason = False, str(error)
-        figures = _figures(self._loop.pace_since(mark), steady)
-        verdict = Verdict(version, accepted, reason, datetime.now(UTC), figures)
+            if self._stopping.is_set():
+                clear_trial(self._shelf.root)
+                raise
+            failed_in = (self.trial or trial).state
+            try:
+                self._enter(replace(trial, reason=str(error), failed_in=failed_in), State.ROLLBACK)
+            except OSError as full:  # the verdict is told all the same; after a power cut the trial starts afresh
+                logger.error("The end of the trial could not be written (%s)", full)
+            return _verdict(version, False, str(error), failed_in)
+        return _verdict(version, True, reason, State.COMMIT)
+
+    def _not_now(self, version: int, error: SitecamError | OSError) -> Verdict:
+        state = self.trial.state if self.trial else State.VERIFY
+        if self._stopping.is_set():  # an orderly end is no attempt
+            clear_trial(self._shelf.root)
+            raise error
+        self._retry_at[version] = time.monotonic() + self._rules.retry_s
+        reason = f"Version {version} waits and is tried again: {error}"
+        return _verdict(version, False, reason, state, final=False)
+
+    def _close(self, verdict: Verdict) -> None:
         write_verdict(self._shelf.root, verdict)
-        self._shelf.withdraw_offer()
-        logger.info("Verdict on version %d: %s", version, reason)
-        return verdict
+        if verdict.final:
+            self._withdraw(verdict.version)
+        clear_trial(self._shelf.root)
+        logger.info("Verdict on version %d: %s", verdict.version, verdict.reason)
+
+    def _withdraw(self, version: int) -> None:
+        if self._shelf.offered == version:
+            self._shelf.withdraw_offer()
+
+    def _resumed(self, version: int) -> Trial | None:
+        """A trial that a restart cut off counts as an attempt."""
+        cut_off = read_trial(self._shelf.root)
+        if cut_off is None or cut_off.version != version:
+            return None
+        return Trial(version, attempt=cut_off.attempt + 1, by_person=cut_off.by_person)
+
+    def _enter(self, trial: Trial, state: State) -> None:
+        entered = replace(trial, state=state)
+        write_trial(self._shelf.root, entered)
+        self.trial = entered
+        self._entered(entered)
+
+    def _earn(self, trial: Trial) -> str:
+        """All states up to commit.
+
+        Returns:
+            Why it runs now, in a sentence.
+        """
+        version, running = trial.version, self._shelf.current
+        if trial.attempt > _MOST_ATTEMPTS:
+            raise SwapError(f"The camera restarted {_MOST_ATTEMPTS} times while it tried version {version}")
+        self._enter(trial, State.VERIFY)
+        manifest = self._verify(trial, running)
+        self._enter(trial, State.STAGE)
+        path = stage(self._shelf, manifest, threads=self._threads)
+        self._enter(trial, State.PROBE)
+        typical_ms = self._loop.typical_ms
+        impulse = self._start_impulse(path)
+        try:
+            longest_ms = max(self._rules.slower_by * typical_ms, typical_ms + _SLOWER_MS) if typical_ms else math.inf
+            probe(impulse, manifest, longest_ms=longest_ms)
+            self._enter(trial, State.JUDGE)
+            judgement = ""
+            if running is not None and not trial.by_person:
+                judgement = self._canary.judge(impulse, version, running).sentence
+            self._enter(trial, State.ACTIVATE)
+            failed_before = self._loop.failed_answers
+            self._loop.exchange(RunningModel(version, impulse), timeout_s=self._rules.exchange_deadline_s)
+        except BaseException:
+            impulse.close()
+            raise
+        try:
+            self._enter(trial, State.SOAK)
+            self._soak(version, failed_before, longest_ms)
+            reason = f"It answered every probe and {self._rules.soak_decisions} live frames. {judgement}".strip()
+            self._enter(replace(trial, reason=reason), State.COMMIT)
+            commit(self._shelf, replace(trial, reason=reason))
+        except BaseException:
+            self._loop.revert(timeout_s=self._rules.exchange_deadline_s)
+            raise
+        self._loop.settle()
+        return reason
+
+    def _verify(self, trial: Trial, running: int | None) -> Manifest:
+        manifest = self._shelf.manifest(trial.version)
+        if running is not None:
+            labels = self._shelf.manifest(running).labels
+            if labels != manifest.labels:
+                raise SwapError(
+                    f"Version {trial.version} has the labels {', '.join(manifest.labels)}",
+                    means=f"A fleet's labels and their order are fixed: {', '.join(labels)}; the old version runs",
+                )
+        for part in manifest.parts.values():
+            try:
+                self._shelf.part(part)
+            except PartError:
+                self._shelf.discard_damaged(part)
+                raise
+        return manifest
 
     def _steady_pace(self) -> Pace:
         ends = time.monotonic() + _STEADY_S
@@ -128,80 +259,82 @@ class Swapper:
                 break
         return self._loop.pace_since(self._since)
 
-    def _earn(self, version: int) -> None:
-        path, manifest = stage(self._shelf, version, threads=self._threads)
-        impulse = self._start_impulse(path)
-        failed_before = self._loop.failed_answers
-        deadline_s = self._rules.exchange_deadline_s
-        try:
-            probe(impulse, manifest)
-            self._loop.exchange(RunningModel(version, impulse), timeout_s=deadline_s)
-        except SitecamError:
-            impulse.close()
-            raise
-        try:
-            self._soak(version, failed_before)
-            self._shelf.activate(version)
-        except (SitecamError, OSError):
-            self._loop.revert(timeout_s=deadline_s)
-            raise
-        self._loop.settle()
-
-    def _soak(self, version: int, failed_before: int) -> None:
+    def _soak(self, version: int, failed_before: int, longest_ms: float) -> None:
         mark = self._loop.mark()
         ends = time.monotonic() + self._rules.soak_deadline_s
-        while True:
+        while not self._stopping.wait(0.05):
             if self._loop.failed_answers > failed_before:
                 raise SwapError(
                     f"Version {version} failed in live work: {self._loop.last_failure}", means="The old one runs"
                 )
-            if self._loop.pace_since(mark).decisions >= self._rules.soak_decisions:
-                return
-            if time.monotonic() > ends or self._stopping.wait(0.05):
+            done, late = self._loop.pace_since(mark).decisions, time.monotonic() > ends
+            if done < self._rules.soak_decisions and not late:
+                continue
+            if self._loop.typical_ms > longest_ms:
                 raise SwapError(
-                    f"Version {version} made fewer than {self._rules.soak_decisions} decisions in time",
-                    means="It could not be judged in live work; the old one runs",
-                    do="Look at the camera's fault on the page",
+                    f"Version {version} needed {self._loop.typical_ms:.0f} ms for a frame in live work",
+                    means=f"More than {longest_ms:.0f} ms would slow the camera down; the old one runs",
                 )
+            if not late:
+                return
+            break
+        raise SwapPostponedError(
+            f"It was not asked about {self._rules.soak_decisions} live frames in time",
+            means="Too few came to judge it; the old one runs",
+            do="Look at the camera's fault on the page",
+        )
 
 
-def stage(shelf: Shelf, version: int, *, threads: int) -> tuple[Path, Manifest]:
-    """Assemble a version's ``.eim`` from its verified parts, where that isn't done yet.
+def stage(shelf: Shelf, manifest: Manifest, *, threads: int) -> Path:
+    """Assemble a version's ``.eim`` from its verified parts, whatever lies there.
 
     Raises:
-        ModelError: Signature, hash or shape is wrong.
+        ModelError: A part is missing or damaged.
         OSError: The disk refused.
     """
-    manifest = shelf.manifest(version)
-    path = shelf.impulse_path(version)
+    path = shelf.impulse_path(manifest.version)
     backbone, head = (shelf.part(manifest.parts[role]) for role in ("backbone", "head"))
-    if not path.exists():
-        pack(manifest, backbone, head, path, threads=threads)
-    return path, manifest
+    pack(manifest, backbone, head, path, threads=threads)
+    return path
 
 
-def probe(impulse: Impulse, manifest: Manifest) -> None:
-    """Ask a freshly started impulse a few things that it must know.
+def commit(shelf: Shelf, trial: Trial) -> None:
+    """Let the pointers name the version. Doing it twice does it once: a power cut in between is made good."""
+    current = shelf.current
+    if current == trial.version:
+        return
+    if trial.by_person and current is not None and trial.version < current:
+        reason = f"Somebody went back to version {trial.version}"
+        write_verdict(shelf.root, _verdict(current, False, reason, State.ROLLBACK))
+        shelf.go_back(trial.version)
+    else:
+        shelf.activate(trial.version)
+
+
+def resume(shelf: Shelf) -> None:
+    """Finish what a power cut interrupted; call it before the loop starts.
+
+    A trial in ``commit`` or ``rollback`` is brought to its end. One in an earlier state is left for the swapper,
+    which tries again and counts the attempt; meanwhile the old version runs.
 
     Raises:
-        SwapError: It is not the version that the manifest names.
-        ImpulseError: It doesn't answer.
+        OSError: The disk refused; it is tried again at the next start.
     """
-    info = impulse.info
-    claims = (info.version, tuple(info.labels), info.input)
-    if claims != (manifest.version, manifest.labels, manifest.input):
-        raise SwapError(
-            f"The .eim says it is version {info.version} with labels {', '.join(info.labels)}",
-            means=f"The manifest says version {manifest.version} with {', '.join(manifest.labels)}; the old one runs",
-        )
-    for picture in _golden_pictures(manifest):
-        impulse.classify(picture)  # the runner itself refuses scores that are not finite, or not the labels'
+    trial = read_trial(shelf.root)
+    if trial is None or trial.state not in (State.COMMIT, State.ROLLBACK):
+        return
+    accepted = trial.state == State.COMMIT
+    if accepted:
+        commit(shelf, trial)
+    write_verdict(shelf.root, _verdict(trial.version, accepted, trial.reason, trial.failed_in or State.COMMIT))
+    if shelf.offered == trial.version:
+        shelf.withdraw_offer()
+    clear_trial(shelf.root)
+    logger.info("Version %d: finished what a restart had cut off (%s)", trial.version, trial.state)
 
 
-def _golden_pictures(manifest: Manifest) -> Sequence[Pixels]:
-    shape = (manifest.input.height, manifest.input.width, 3)
-    noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    return np.zeros(shape, np.uint8), np.full(shape, 255, np.uint8), noise
+def _verdict(version: int, accepted: bool, reason: str, state: str, *, final: bool = True) -> Verdict:
+    return Verdict(version, accepted, reason, datetime.now(UTC), state=str(state), final=final)
 
 
 def _figures(pace: Pace, steady: Pace) -> SwapFigures:

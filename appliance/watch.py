@@ -5,20 +5,38 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from appliance.alarm import Alarm
+from appliance.capture import Capture
 from appliance.errors import ModelError
+from appliance.events import EventLog
 from appliance.frame import Decision, Frame
 from appliance.live import LiveLoop
 from appliance.models.shelf import Shelf
 from appliance.models.verdict import newest_verdict
 from appliance.night_status import read_night_status
 from appliance.paths import CameraPaths
-from appliance.web.source import ModelChange, PageStatus, PageVerdict
+from appliance.starter import Starter
+from appliance.swap import Swapper
+from appliance.web.source import ModelChange, PageCondition, PageStatus, PageTrial, PageVerdict
 
 _RATE_SPAN_S = 5.0
 _HISTORY = 5
+_EVENTS = 10
+
+
+@dataclass(frozen=True)
+class _Around:
+    """What is asked for its state."""
+
+    loop: LiveLoop
+    capture: Capture
+    swapper: Swapper
+    starter: Starter
+    alarm: Alarm
+    events: EventLog
 
 
 class Watch:
@@ -41,11 +59,24 @@ class Watch:
         self._times: deque[float] = deque(maxlen=1000)
         self._history: deque[ModelChange] = deque(maxlen=_HISTORY)
         self._labels: tuple[str, ...] = ()
-        self._loop: Callable[[], LiveLoop | None] = lambda: None
+        self._around: _Around | None = None
 
-    def follow(self, loop: LiveLoop) -> None:
+    def follow(
+        self,
+        loop: LiveLoop,
+        capture: Capture,
+        swapper: Swapper,
+        starter: Starter,
+        alarm: Alarm,
+        events: EventLog,
+    ) -> None:
         """Say whose state to show."""
-        self._loop = lambda: loop
+        self._around = _Around(loop, capture, swapper, starter, alarm, events)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the model that answers tells apart; empty before its first decision."""
+        return self._labels
 
     def __call__(self, frame: Frame, decision: Decision | None) -> None:
         """Take note of a frame (called by the loop)."""
@@ -67,22 +98,19 @@ class Watch:
 
     def status(self) -> PageStatus:
         """See ``PageSource.status``."""
-        loop = self._loop()
+        around = self._around
         with self._changed:
             now = time.monotonic()
             recent = sum(now - at < _RATE_SPAN_S for at in self._times)
             history = tuple(self._history)
             labels = self._labels
-        version = loop.version if loop else None
+        verdict, damage = self._verdict()
+        night = read_night_status(self._paths.night_status)
+        if around is None:
+            return PageStatus(self._camera, self._fleet, labels, model_fault=damage, night=night, last_verdict=verdict)
+        version = around.loop.version
         since = history[0].since_utc if history and history[0].version == version else None
-        fault = loop.model_fault if loop else None
-        verdict: PageVerdict | None = None
-        try:
-            newest = newest_verdict(self._shelf.root)
-            if newest:
-                verdict = PageVerdict(newest.version, newest.accepted, newest.reason, newest.at_utc)
-        except ModelError as error:
-            fault = fault or str(error)
+        trial = around.swapper.trial
         return PageStatus(
             camera=self._camera,
             fleet=self._fleet,
@@ -90,13 +118,30 @@ class Watch:
             model_version=version,
             model_since_utc=since,
             decisions_per_s=recent / _RATE_SPAN_S,
-            frames_dropped=loop.dropped if loop else 0,
-            camera_fault=loop.camera_fault if loop else None,
-            model_fault=fault,
-            night=read_night_status(self._paths.night_status),
+            frames_dropped=around.loop.dropped,
+            camera_fault=around.capture.fault or around.capture.must_restart,
+            model_fault=around.loop.model_fault or around.starter.stand_in or damage,
+            night=night,
             last_verdict=verdict,
             history=history,
+            conditions=tuple(
+                PageCondition(condition.kind, condition.sentence, condition.since_utc)
+                for condition in around.capture.conditions
+            ),
+            trial=PageTrial(trial.version, str(trial.state)) if trial else None,
+            alarm=around.alarm.current,
+            events=around.events.recent(_EVENTS),
         )
+
+    def _verdict(self) -> tuple[PageVerdict | None, str | None]:
+        """The newest verdict, or why it can't be read."""
+        try:
+            newest = newest_verdict(self._shelf.root)
+        except ModelError as error:
+            return None, str(error)
+        if newest is None:
+            return None, None
+        return PageVerdict(newest.version, newest.accepted, newest.reason, newest.at_utc, newest.state), None
 
     def _is_newer(self, sequence: int) -> bool:
         return self._newest is not None and self._newest[0].sequence > sequence

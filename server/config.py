@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from appliance.errors import ConfigError
 from appliance.settings_file import check_ranges, load_settings
 from appliance.vision import ResizeMode
 
 DEFAULT_PATH = Path("/etc/sitecam/sitecam-server.toml")
 CONFIG_VARIABLE = "SITECAM_SERVER_CONFIG"  # tells the ServerApp, which Flower starts, which file to read
+
+Precision = Literal["float32", "int8"]
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,8 @@ class FleetSettings:
         hidden_units: Of the head; 0 is a linear one: as good, and the smallest to send.
         resize_mode: How a frame becomes square: fit-shortest, fit-longest or squash.
         backbone: Keras weights file of MobileNetV2; where it isn't set, see server/backbone.py.
+        precision: Of the backbone's arithmetic: int8 is a quarter of the size, and on a Pi the faster one.
+        representative: Folder of pictures that show what cameras will see; int8's ranges are measured on them.
     """
 
     name: str
@@ -29,6 +35,8 @@ class FleetSettings:
     hidden_units: int = 0
     resize_mode: ResizeMode = "fit-shortest"
     backbone: Path = Path()
+    precision: Precision = "float32"
+    representative: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -118,4 +126,10 @@ def load(path: Path = DEFAULT_PATH) -> ServerSettings:
         "night.verdict_deadline_s": night.verdict_deadline_s > 0,
     }
     check_ranges(path, ranges)
+    if fleet.precision == "int8" and fleet.representative == Path():
+        raise ConfigError(
+            f"{path}: fleet.precision is int8, and fleet.representative is not set",
+            means="An int8 backbone must be shown pictures of what the cameras will see",
+            do='Set fleet.representative to a folder of such pictures, or fleet.precision to "float32"',
+        )
     return settings

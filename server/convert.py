@@ -10,18 +10,22 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 from appliance.errors import ModelError
+from appliance.frame import Pixels
 
 _DEADLINE_S = 600
 _DOWNLOAD_STALLS_S = 20  # Keras' download has no time-out of its own
 
 
-def convert(job: str, *arguments: str) -> bytes:
+def convert(job: str, *arguments: str, pictures: Pixels | None = None) -> bytes:
     """Run a job; return the .tflite file that it made.
 
     Args:
         job: "imagenet", "weights" (path), "inside" (path, layer), or "trainer" (features, labels, hidden).
         arguments: As above.
+        pictures: uint8 [n, 160, 160, 3], RGB: makes an int8 backbone, its ranges measured on them; None for float32.
 
     Raises:
         ModelError: It failed; with its last words.
@@ -29,6 +33,10 @@ def convert(job: str, *arguments: str) -> bytes:
     with tempfile.TemporaryDirectory(prefix="sitecam-convert-") as folder:
         out = Path(folder) / "graph.tflite"
         command = [sys.executable, "-m", "server.convert", str(out), job, *arguments]
+        if pictures is not None:
+            shown = Path(folder) / "pictures.npy"
+            np.save(shown, pictures, allow_pickle=False)
+            command += ["--pictures", str(shown)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE_S, check=False)
         except subprocess.TimeoutExpired as error:
@@ -51,28 +59,35 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     parser.add_argument("job")
     parser.add_argument("arguments", nargs="*")
+    parser.add_argument("--pictures", type=Path)
     options = parser.parse_args()
     socket.setdefaulttimeout(_DOWNLOAD_STALLS_S)
-    from trainer import graphs
-
-    given: list[str] = options.arguments
     try:
-        match options.job:
-            case "imagenet":
-                graph = graphs.backbone_graph(graphs.network_from_imagenet())
-            case "weights":
-                graph = graphs.backbone_graph(graphs.network_from_weights(Path(given[0])))
-            case "inside":
-                graph = graphs.backbone_graph(graphs.network_inside_model(Path(given[0]), given[1]))
-            case "trainer":
-                graph = graphs.trainer_graph(*map(int, given))
-            case other:
-                parser.error(f"unknown job {other}")
+        graph = _graph(options.job, options.arguments, options.pictures)
     except Exception as error:  # noqa: BLE001  # whatever it is, the parent shows the last line of what we print
         print(" ".join(str(error).split())[:600] or type(error).__name__, file=sys.stderr)
         return 1
     options.out.write_bytes(graph)
     return 0
+
+
+def _graph(job: str, given: list[str], pictures: Path | None) -> bytes:
+    from trainer import graphs
+
+    match job:
+        case "imagenet":
+            network = graphs.network_from_imagenet()
+        case "weights":
+            network = graphs.network_from_weights(Path(given[0]))
+        case "inside":
+            network = graphs.network_inside_model(Path(given[0]), given[1])
+        case "trainer":
+            return graphs.trainer_graph(*map(int, given))
+        case other:
+            raise ValueError(f"unknown job {other}")
+    if pictures is None:
+        return graphs.backbone_graph(network)
+    return graphs.quantised_backbone_graph(network, np.load(pictures, allow_pickle=False))
 
 
 if __name__ == "__main__":

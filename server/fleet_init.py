@@ -14,7 +14,7 @@ from appliance.models.shelf import Shelf
 from appliance.models.signing import load_public_key, load_signing_key, new_signing_key, public_pem
 from appliance.store.frames import FrameStore
 from appliance.vision import InputSpec
-from server.backbone import resolve, trainer_part
+from server.backbone import representative_pictures, resolve, trainer_part
 from server.certificates import check_certificate, make_certificates, renew_tls
 from server.config import ServerSettings
 from server.paths import ServerPaths
@@ -77,16 +77,20 @@ def _first_version(
 ) -> None:
     fleet = settings.fleet
     weights = fleet.backbone if fleet.backbone != Path() else None
-    backbone = resolve(weights, cache, say).graph
+    spec = InputSpec(SIZE, SIZE, fleet.resize_mode)
+    pictures = representative_pictures(fleet.representative, spec, say) if fleet.precision == "int8" else None
+    backbone = resolve(weights, cache, say, pictures).graph
     trainer = trainer_part(FEATURE_COUNT, len(fleet.labels), fleet.hidden_units, cache)
     head = Head.untrained(FEATURE_COUNT, len(fleet.labels), fleet.hidden_units, seed=_SEED).to_bytes()
     contents = {"backbone": backbone, "head": head, "trainer": trainer}
+    sizes = ", ".join(f"{role} {len(data) / 1000:,.0f} kB" for role, data in contents.items())
+    say(f"  {fleet.precision}: {sizes}")
     manifest = Manifest(
         fleet=fleet.name,
         version=1,
         parent=None,
         labels=fleet.labels,
-        input=InputSpec(SIZE, SIZE, fleet.resize_mode),
+        input=spec,
         hidden_units=fleet.hidden_units,
         feature_count=FEATURE_COUNT,
         parts={role: Part.of(data) for role, data in contents.items()},

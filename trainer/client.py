@@ -18,7 +18,7 @@ from appliance.errors import NightError, SitecamError
 from appliance.models.head import Head
 from appliance.models.manifest import Manifest
 from appliance.models.shelf import Shelf
-from appliance.models.verdict import Verdict, read_verdict
+from appliance.models.verdict import Verdict, forget_verdict, read_verdict
 from appliance.night_status import NightStatus, Phase, write_night_status
 from appliance.paths import CameraPaths
 from appliance.store.features import FeatureCache
@@ -205,6 +205,9 @@ def _take_model(camera: Camera, content: RecordDict) -> Verdict:
     except (SitecamError, OSError) as error:
         return Verdict(version, False, str(error), datetime.now(UTC))
     if camera.shelf.current != version:
+        earlier = read_verdict(camera.paths.models, version)
+        if earlier and not earlier.final:  # something stood in its way: it gets a fresh answer
+            forget_verdict(camera.paths.models, version)
         camera.shelf.offer(version)
     camera.say("receiving", f"Waiting for the live loop to try version {version}")
     return _wait_for_verdict(camera.paths.models, version, camera.settings.night.swap_deadline_s)

@@ -71,6 +71,11 @@ class FolderCamera:
         """What to call it in messages."""
         return f"replay of {self._path}"
 
+    @property
+    def is_live(self) -> bool:
+        """Never: its pictures come round again."""
+        return False
+
     def open(self) -> None:
         """Find the pictures and start the clock; see :class:`appliance.camera.source.CameraSource`."""
         with self._lock:

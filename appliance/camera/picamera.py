@@ -98,6 +98,7 @@ class PiCamera:
         self._lock = threading.Lock()  # guards _camera
         self._reading = threading.Lock()  # held while a buffer is read: closing the camera would unmap it
         self._camera: Any = None
+        self._letting_go: threading.Thread | None = None
         self._done: queue.SimpleQueue[Any] = queue.SimpleQueue()  # finished jobs; None says "closed"
         self._asked = False
         self._layouts: dict[str, Nv12Layout] = {}
@@ -109,11 +110,24 @@ class PiCamera:
         """What to call it in messages."""
         return f"Pi camera {self._number}"
 
+    @property
+    def is_live(self) -> bool:
+        """Always: the noise of a sensor makes every picture another."""
+        return True
+
     def open(self) -> None:
         """Configure and start the camera; see :class:`appliance.camera.source.CameraSource`."""
         with self._lock:
             if self._camera is not None:
                 return
+            letting_go = self._letting_go
+        if letting_go is not None and letting_go.is_alive():
+            # Not asked again: a second Picamera2 on a stuck driver may hang in its constructor for ever.
+            raise CameraMissingError(
+                f"{self.name} can't be opened: its driver has not let go since it was closed",
+                means="There are no pictures from it until the driver does, or this service starts afresh",
+                do="It starts afresh by itself; if that doesn't help, switch the Pi off and on",
+            )
         camera_class, colour_space = _driver()
         try:
             camera = camera_class(self._number)
@@ -228,6 +242,8 @@ class PiCamera:
                     logger.exception("%s did not close cleanly", self.name)
 
         thread = threading.Thread(target=work, name="picamera-close", daemon=True)
+        with self._lock:
+            self._letting_go = thread
         thread.start()
         thread.join(self._close_deadline_s)
         if thread.is_alive():

@@ -18,6 +18,10 @@ class CameraSource(Protocol):
     def name(self) -> str:
         """What to call it in messages."""
 
+    @property
+    def is_live(self) -> bool:
+        """A sensor sees the world now, and no two of its pictures are identical; a replay may repeat itself."""
+
     def open(self) -> None:
         """Get ready for :meth:`capture`. An open source stays as it is.
 

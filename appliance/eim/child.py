@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import resource
 import signal
 import subprocess
 import time
 from pathlib import Path
 
 from appliance.errors import NotAnImpulseError
+
+logger = logging.getLogger(__name__)
 
 TERM_GRACE_S = 2.0  # from SIGTERM to SIGKILL
 _KEPT_BYTES = 4096
@@ -25,13 +29,14 @@ class Child:
         output: Descriptor that becomes readable when it writes to stdout or stderr.
     """
 
-    def __init__(self, path: Path, *arguments: str, deadline: float) -> None:
+    def __init__(self, path: Path, *arguments: str, deadline: float, memory_bytes: int = 0) -> None:
         """Start it.
 
         Args:
             path: The executable.
             arguments: What it is called with.
             deadline: On the monotonic clock: until when a file that is still being written is waited for.
+            memory_bytes: So much memory of its own it may have; 0 for no limit.
 
         Raises:
             NotAnImpulseError: The system can't run the file.
@@ -47,6 +52,7 @@ class Child:
         finally:
             os.close(writing)
         os.set_blocking(self.output, False)
+        _hold_back(self.pid, memory_bytes)
 
     @property
     def pid(self) -> int:
@@ -98,6 +104,16 @@ class Child:
         os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
         os.close(self.output)
+
+
+def _hold_back(pid: int, memory_bytes: int) -> None:
+    """Should memory run out, it goes before the camera does; and it may not take all of it."""
+    try:
+        if memory_bytes:  # RLIMIT_DATA counts what is its own, not what it maps of files or shared memory
+            resource.prlimit(pid, resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+        Path(f"/proc/{pid}/oom_score_adj").write_text("500", encoding="ascii")
+    except OSError as error:  # it has ended already, which whoever waits for its socket will say
+        logger.debug("The limits of process %d could not be set (%s)", pid, error)
 
 
 def describe(status: int) -> str:

@@ -16,6 +16,7 @@ import shutil
 import socket
 import tempfile
 import time
+from collections import deque
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,15 @@ import numpy.typing as npt
 
 from appliance.eim.child import Child, describe
 from appliance.eim.features import pack
-from appliance.eim.replies import ImpulseInfo, SharedFeatures, garbled, read_hello, read_shared_features
+from appliance.eim.lane import SLOTS
+from appliance.eim.replies import (
+    ImpulseInfo,
+    SharedMemory,
+    garbled,
+    read_hello,
+    read_lane,
+    read_shared_features,
+)
 from appliance.eim.sdk import ImageImpulseRunner, ImpulseRunner
 from appliance.errors import (
     ConfigError,
@@ -52,10 +61,16 @@ class _Guard(ImpulseRunner):  # type: ignore[misc]  # the SDK has no types
     _path: Path
     _start_deadline_s: float
     _reply_deadline_s: float
+    _memory_bytes: int
     _greeted = False
     _deadline = 0.0  # of what is under way, on the monotonic clock
     _child: Child | None = None
-    _segment: SharedFeatures | None = None
+    _segments: tuple[SharedMemory, ...] = ()
+    _lane_pictures: list[npt.NDArray[np.uint8]]
+    _lane_features: list[npt.NDArray[np.float32]]
+    _under_way: deque[tuple[int, float]]
+    _heard_at: float
+    _inbox: bytearray
     info: ImpulseInfo
 
     def init(self, debug: bool = False) -> dict[str, Any]:  # noqa: ARG002  the SDK's signature
@@ -76,9 +91,15 @@ class _Guard(ImpulseRunner):  # type: ignore[misc]  # the SDK has no types
             # only one is that the .eim takes its socket away at the same moment, and then the folder still goes.
             shutil.rmtree(folder, ignore_errors=True)
         self._hello_resp: dict[str, Any] = self.hello()
-        self._segment = read_shared_features(self._hello_resp, self.info, self._path.name)
-        if self._segment:
-            self._input_shm = {"array": self._attach(self._segment)}
+        name = self._path.name
+        segment = read_shared_features(self._hello_resp, self.info, name)
+        offered = read_lane(self._hello_resp, self.info, name)
+        self._segments = tuple(found for found in (segment, offered and offered[0]) if found)
+        if segment:
+            self._input_shm = {"array": np.frombuffer(self._attach(segment), np.float32)}
+        if offered:
+            memory, lane = self._attach(offered[0]), offered[1]
+            self._lane_pictures, self._lane_features = lane.pictures(memory), lane.feature_rows(memory)
         self._greeted = True
         return self._hello_resp
 
@@ -94,22 +115,41 @@ class _Guard(ImpulseRunner):  # type: ignore[misc]  # the SDK has no types
         Replaces the SDK's, which knows no time limit with shared memory, sends half of what is long, fails
         with IndexError or KeyError on what it doesn't expect, and scans replies character by character.
         """
-        if self._client is None or self._child is None:
+        self.ask(msg)
+        return self.hear()
+
+    def ask(self, msg: dict[str, Any]) -> None:
+        """Send a request; :meth:`hear` gives its reply. Several may be under way."""
+        if self._client is None:
             raise self._stopped()
         self._ix += 1
+        now = time.monotonic()
         if self._greeted:
-            self._deadline = time.monotonic() + self._reply_deadline_s
+            self._deadline = now + self._reply_deadline_s
+        self._under_way.append((self._ix, now))
         self._send(self._client, json.dumps(msg | {"id": self._ix}).encode())
+
+    def hear(self) -> dict[str, Any]:
+        """The reply to the oldest request under way, without ``id`` and ``success``."""
+        if self._client is None or self._child is None:
+            raise self._stopped()
+        wanted, asked_at = self._under_way[0]
+        if self._greeted:  # who was asked ahead has its time from when the one before was answered
+            self._deadline = max(asked_at, self._heard_at) + self._reply_deadline_s
         reply = self._parse(self._receive(self._client, self._child))
+        self._under_way.popleft()
+        self._heard_at = time.monotonic()
         name = self._path.name
-        if reply.get("success") is False and reply.get("id", self._ix) == self._ix:
+        if self._inbox and not self._under_way:
+            raise garbled(f"{name} answered more than it was asked")
+        if reply.get("success") is False and reply.get("id", wanted) == wanted:
             raise ImpulseRefusedError(
                 f"{name} refused a request ({str(reply.get('error'))[:300]})",
                 means="There is no answer for this picture",
                 do=_DO,
             )
-        if reply.get("id") != self._ix:
-            raise garbled(f"{name} answered request {str(reply.get('id'))[:50]}, not {self._ix}")
+        if reply.get("id") != wanted:
+            raise garbled(f"{name} answered request {str(reply.get('id'))[:50]}, not {wanted}")
         if reply.get("success") is not True:
             raise garbled(f"{name} answered neither success nor failure")
         if not isinstance(reply.get("result", {}), dict):  # the SDK's classify() looks into it
@@ -124,13 +164,14 @@ class _Guard(ImpulseRunner):  # type: ignore[misc]  # the SDK has no types
         """
         client, self._client = self._client, None
         child, self._child = self._child, None
-        segment, self._segment = self._segment, None
+        segments, self._segments = self._segments, ()
         self._input_shm = None
+        self._under_way.clear()
         if client:
             client.close()
         if child:
             child.end()
-        if segment:  # it was killed and could not tidy up
+        for segment in segments:  # it was killed and could not tidy up
             (SHARED_MEMORY / segment.name).unlink(missing_ok=True)
 
     @property
@@ -145,7 +186,9 @@ class _Guard(ImpulseRunner):  # type: ignore[misc]  # the SDK has no types
                 means="A Unix socket's path must be shorter than 108 bytes",
                 do="Set TMPDIR to a shorter one",
             )
-        child = self._child = Child(self._path, str(path), deadline=self._deadline)
+        child = self._child = Child(
+            self._path, str(path), deadline=self._deadline, memory_bytes=self._memory_bytes
+        )
         client = self._client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         client.settimeout(self._left())  # so connect() never waits; it may say "try again" instead
         while True:
@@ -159,19 +202,17 @@ class _Guard(ImpulseRunner):  # type: ignore[misc]  # the SDK has no types
             if time.monotonic() >= self._deadline:
                 raise self._silent("made no socket to talk to")
 
-    def _attach(self, offer: SharedFeatures) -> npt.NDArray[np.float32]:
-        size_bytes = offer.elements * np.dtype(np.float32).itemsize
+    def _attach(self, offer: SharedMemory) -> mmap.mmap:
         try:
             descriptor = os.open(SHARED_MEMORY / offer.name, os.O_RDWR | os.O_NOFOLLOW)
             try:
-                if os.fstat(descriptor).st_size < size_bytes:  # writing past its end would end *us*, by SIGBUS
+                if os.fstat(descriptor).st_size < offer.size_bytes:  # writing past its end would end *us*, by SIGBUS
                     raise garbled(f"{self._path.name} offers shared memory that is too small")
-                memory = mmap.mmap(descriptor, size_bytes)
+                return mmap.mmap(descriptor, offer.size_bytes)
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise garbled(f"{self._path.name} offers shared memory that can't be opened ({error.strerror})") from error
-        return np.frombuffer(memory, np.float32)
 
     def _send(self, client: socket.socket, data: bytes) -> None:
         client.settimeout(self._left())
@@ -183,16 +224,15 @@ class _Guard(ImpulseRunner):  # type: ignore[misc]  # the SDK has no types
             raise self._hung_up() from error
 
     def _receive(self, client: socket.socket, child: Child) -> bytes:
-        """One reply, without the NUL that ends it."""
-        data = b""
+        """One reply, without the NUL that ends it; what came after it stays for the next."""
         line = client.fileno()
         poller = select.poll()
         poller.register(line, select.POLLIN)
         poller.register(child.output, select.POLLIN)
-        while not data.endswith(b"\0"):
+        while (end := self._inbox.find(b"\0")) < 0:
             if time.monotonic() >= self._deadline:
-                raise self._silent("gave no whole answer" if data else "gave no answer")
-            if len(data) > MAX_REPLY_BYTES:
+                raise self._silent("gave no whole answer" if self._inbox else "gave no answer")
+            if len(self._inbox) > MAX_REPLY_BYTES:
                 raise garbled(f"{self._path.name} answered without end")
             ready = [descriptor for descriptor, _ in poller.poll(self._left() * 1000)]
             if line in ready:
@@ -202,10 +242,12 @@ class _Guard(ImpulseRunner):  # type: ignore[misc]  # the SDK has no types
                     raise self._hung_up() from error
                 if not chunk:
                     raise self._hung_up()
-                data += chunk
+                self._inbox += chunk
             elif child.output in ready and not child.drain():
                 poller.unregister(child.output)
-        return data[:-1]
+        reply = bytes(self._inbox[:end])
+        del self._inbox[: end + 1]
+        return reply
 
     def _parse(self, data: bytes) -> dict[str, Any]:
         try:
@@ -253,15 +295,45 @@ class _Guard(ImpulseRunner):  # type: ignore[misc]  # the SDK has no types
 class GuardedRunner(ImageImpulseRunner, _Guard):  # type: ignore[misc]  # the SDK has no types
     """The SDK's runner for pictures, guarded. Not thread-safe; appliance.eim.runner holds the lock."""
 
-    def __init__(self, path: Path, *, start_deadline_s: float, reply_deadline_s: float) -> None:
+    def __init__(self, path: Path, *, start_deadline_s: float, reply_deadline_s: float, memory_bytes: int) -> None:
         """Prepare; ``init()`` starts it."""
         super().__init__(str(path))
         self._path = path
         self._start_deadline_s = start_deadline_s
         self._reply_deadline_s = reply_deadline_s
+        self._memory_bytes = memory_bytes
+        self._under_way: deque[tuple[int, float]] = deque()  # id and time of every request not answered yet
+        self._heard_at = 0.0
+        self._inbox = bytearray()
+        self._slots: deque[int] = deque()  # of the fast lane, as they were asked about
+        self._next_slot = 0
+
+    @property
+    def depth(self) -> int:
+        """How many pictures may be under way at once."""
+        return SLOTS if self.info.has_lane else 1
+
+    def submit(self, image: Pixels) -> None:
+        """Ask about a picture, uint8 [height, width, 3] RGB; :meth:`collect` gives the answer."""
+        if self.info.has_lane:
+            slot, self._next_slot = self._next_slot, (self._next_slot + 1) % SLOTS
+            np.copyto(self._lane_pictures[slot], image)
+            self._slots.append(slot)
+            self.ask({"classify_lane": {"slot": slot}})
+            return
+        features = self.features(image)
+        elements = {"elements": len(features)}
+        self.ask({"classify_shm": elements} if self._input_shm else {"classify": features})
+
+    def collect(self) -> tuple[dict[str, Any], npt.NDArray[np.float32] | None]:
+        """The reply about the oldest picture under way, and its features, float32, where the lane carries them."""
+        reply = self.hear()
+        if not self._slots:
+            return reply, None
+        return reply, self._lane_features[self._slots.popleft()].copy()
 
     def features(self, image: Pixels) -> npt.NDArray[np.float32] | list[int]:
-        """Pack uint8 [height, width, 3] RGB for ``classify()``.
+        """Pack uint8 [height, width, 3] RGB for the SDK's ``classify()``.
 
         Straight into the shared memory where there is some: the SDK then assigns that array to itself, which
         numpy skips. Else a list, which is what json.dumps takes.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import math
 import mmap
 import os
 import signal
@@ -19,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from appliance.eim.framing import Message, Messages
+from appliance.eim.lane import SLOTS, Lane
 from appliance.eim.model import Array, Facts, Model
 from appliance.errors import SitecamError
 from appliance.models.head import Head
@@ -69,6 +72,7 @@ class Impulse:
         self._pixels = facts.width * facts.height
         self._greeted = False
         self._shared: Array | None = None
+        self._lane: tuple[list[npt.NDArray[np.uint8]], list[Array]] | None = None  # pictures, features
 
     def answer(self, message: Message) -> dict[str, Any]:
         """The reply to one message."""
@@ -93,6 +97,8 @@ class Impulse:
             return self._hello(body["hello"])
         if not self._greeted:
             raise Refusal("Invalid message, should initialize first")
+        if isinstance(body.get("classify_lane"), dict):
+            return self._classify_lane(body["classify_lane"].get("slot"))
         if isinstance(body.get("classify"), list):
             return self._classify(self._numbers(body["classify"]))
         if isinstance(body.get("classify_shm"), dict):
@@ -143,34 +149,46 @@ class Impulse:
             "inferencing_engine": {"engine_type": 4, "properties": []},
         }
         self._greeted = True
-        return reply | self._share()
+        return reply | self._share() | self._share_lane()
 
     def _share(self) -> dict[str, Any]:
-        """Offer shared memory for the pixels; where there is none, clients send JSON instead.
-
-        Made by hand, because multiprocessing.shared_memory would start a process to watch over it.
-        """
+        """Offer shared memory for the pixels; where there is none, clients send JSON instead."""
         size_bytes = self._pixels * np.dtype(np.float32).itemsize
+        try:
+            name, memory = self._segment(size_bytes)
+        except OSError as error:
+            return {"features_shm_error": f"Shared memory can't be had ({error.strerror})"}
+        self._shared = np.frombuffer(memory, np.float32)
+        offer = {"name": name, "size_bytes": size_bytes, "type": "float32", "elements": self._pixels}
+        return {"features_shm": offer}
+
+    def _share_lane(self) -> dict[str, Any]:
+        """Offer the fast lane; our own live loop does without it where there is no shared memory."""
+        lane = Lane(self._facts.width, self._facts.height, self._model.feature_count)
+        try:
+            name, memory = self._segment(lane.size_bytes)
+        except OSError:
+            return {}
+        self._lane = lane.pictures(memory), lane.feature_rows(memory)
+        return {"sitecam_lane": {"name": name, "size_bytes": lane.size_bytes, "features": lane.features}}
+
+    def _segment(self, size_bytes: int) -> tuple[str, mmap.mmap]:
+        """Make shared memory; by hand, because multiprocessing would start a process to watch over it.
+
+        Raises:
+            OSError: There is none.
+        """
         path = self._leftovers.add(SHARED_MEMORY / f"sitecam-{os.urandom(6).hex()}")
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
             try:
                 os.posix_fallocate(descriptor, 0, size_bytes)  # a full /dev/shm says so now, not by SIGBUS later
-                memory = mmap.mmap(descriptor, size_bytes)
+                return f"/{path.name}", mmap.mmap(descriptor, size_bytes)
             finally:
                 os.close(descriptor)
-        except OSError as error:
+        except OSError:
             self._leftovers.remove(path)
-            return {"features_shm_error": f"Shared memory can't be had ({error.strerror})"}
-        self._shared = np.frombuffer(memory, np.float32)
-        return {
-            "features_shm": {
-                "name": f"/{path.name}",
-                "size_bytes": size_bytes,
-                "type": "float32",
-                "elements": self._pixels,
-            }
-        }
+            raise
 
     def _numbers(self, values: list[Any]) -> Array:
         if not set(map(type, values)) <= {int, float}:
@@ -193,14 +211,23 @@ class Impulse:
             )
         return self._shared
 
-    def _classify(self, features: Array) -> dict[str, Any]:
-        if not (features.min() >= 0 and features.max() <= _WHITE):  # not a number compares false
+    def _classify(self, packed: Array) -> dict[str, Any]:
+        if not (packed.min() >= 0 and packed.max() <= _WHITE):  # not a number compares false
             raise Refusal(_NOT_PIXELS)
+        return self._answered(lambda: self._model.scores(packed))
+
+    def _classify_lane(self, slot: object) -> dict[str, Any]:
+        if self._lane is None or type(slot) is not int or not 0 <= slot < SLOTS:
+            raise Refusal("Cannot use 'classify_lane', there is no such slot")
+        pictures, rows = self._lane
+        return self._answered(lambda: self._model.scores_and_features(pictures[slot], rows[slot]))
+
+    def _answered(self, ask: Callable[[], tuple[list[float], float, float]]) -> dict[str, Any]:
         try:
-            scores, dsp_ms, classification_ms = self._model.scores(features)
+            scores, dsp_ms, classification_ms = ask()
         except RuntimeError as error:
             raise Refusal(f"Classifying failed, {error}") from error
-        if not np.isfinite(scores).all():
+        if not all(map(math.isfinite, scores)):
             raise Refusal("Classifying failed, a score is not a number")
         return {
             "result": {"classification": dict(zip(self._facts.labels, scores, strict=True))},

@@ -69,11 +69,16 @@ class Model:
         self._input = self._interpreter.tensor(source["index"])
         self._output = self._interpreter.tensor(sink["index"])
 
-    def scores(self, features: Array) -> tuple[list[float], float, float]:
+    @property
+    def feature_count(self) -> int:
+        """Numbers that the backbone gives per picture."""
+        return self._head.feature_count
+
+    def scores(self, packed: Array) -> tuple[list[float], float, float]:
         """Classify one packed picture.
 
         Args:
-            features: float32 [height * width], whole numbers from 0 to 0xFFFFFF.
+            packed: float32 [height * width], whole numbers from 0 to 0xFFFFFF.
 
         Returns:
             Scores in the order of the labels; milliseconds of unpacking; milliseconds of the model.
@@ -83,8 +88,22 @@ class Model:
         """
         begun = time.perf_counter()
         # No name for the view: the interpreter refuses to run while anything refers to its tensors.
-        unpack(features, self._input()[0])
-        unpacked = time.perf_counter()
+        unpack(packed, self._input()[0])
+        return self._answer(begun, None)
+
+    def scores_and_features(self, rgb: npt.NDArray[np.uint8], features: Array) -> tuple[list[float], float, float]:
+        """Classify one picture, uint8 [height, width, 3] RGB; write its features into ``features``.
+
+        Returns and raises as :meth:`scores`.
+        """
+        begun = time.perf_counter()
+        np.copyto(self._input()[0], rgb)
+        return self._answer(begun, features)
+
+    def _answer(self, begun: float, features: Array | None) -> tuple[list[float], float, float]:
+        ready = time.perf_counter()
         self._interpreter.invoke()
+        if features is not None:
+            np.copyto(features, self._output()[0])
         scores: list[float] = self._head.scores(self._output())[0].tolist()
-        return scores, (unpacked - begun) * 1000, (time.perf_counter() - unpacked) * 1000
+        return scores, (ready - begun) * 1000, (time.perf_counter() - ready) * 1000

@@ -32,6 +32,7 @@ _SOURCES = (
     "eim/features.py",
     "eim/framing.py",
     "eim/impulse.py",
+    "eim/lane.py",
     "eim/model.py",
 )
 _PACKAGE = b'"""Part of a packed impulse."""\n'  # not the room's own __init__: that may import more one day

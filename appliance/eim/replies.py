@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
+from appliance.eim.lane import Lane
 from appliance.errors import ImpulseGarbledError, NotAnImpulseError
 from appliance.vision import RESIZE_MODES, InputSpec, ResizeMode
 
 T = TypeVar("T")
+_MOST_FEATURES = 65536
 _ROUNDING = 1e-4  # how far outside 0 to 1 a float32 softmax may come out
 
 _GARBLED_MEANS = "Nothing it says can be relied on, so it was ended"
@@ -27,6 +29,7 @@ class ImpulseInfo:
         labels: In its own order.
         input: The picture it wants.
         has_shared_memory: Whether pixels travel through shared memory, not as JSON.
+        has_lane: Whether it offers our fast lane, and with it features; see :mod:`appliance.eim.lane`.
     """
 
     name: str
@@ -34,19 +37,20 @@ class ImpulseInfo:
     labels: tuple[str, ...]
     input: InputSpec
     has_shared_memory: bool
+    has_lane: bool = False
 
 
 @dataclass(frozen=True)
-class SharedFeatures:
-    """The shared memory that an ``.eim`` offers for its features.
+class SharedMemory:
+    """Shared memory that an ``.eim`` offers.
 
     Attributes:
         name: A file's name in ``/dev/shm``.
-        elements: How many float32 it holds.
+        size_bytes: As much of it as we use.
     """
 
     name: str
-    elements: int
+    size_bytes: int
 
 
 def read_hello(reply: Mapping[str, Any], file_name: str) -> ImpulseInfo:
@@ -86,11 +90,12 @@ def read_hello(reply: Mapping[str, Any], file_name: str) -> ImpulseInfo:
         labels=tuple(labels),
         input=InputSpec(width, height, cast("ResizeMode", mode)),
         has_shared_memory="features_shm" in reply,
+        has_lane="sitecam_lane" in reply,
     )
 
 
-def read_shared_features(reply: Mapping[str, Any], info: ImpulseInfo, file_name: str) -> SharedFeatures | None:
-    """Check what ``hello`` offers as shared memory; None where it offers none.
+def read_shared_features(reply: Mapping[str, Any], info: ImpulseInfo, file_name: str) -> SharedMemory | None:
+    """Check what ``hello`` offers as shared memory for packed pixels, float32; None where it offers none.
 
     Raises:
         ImpulseGarbledError: The offer doesn't fit the model or names no file in ``/dev/shm``.
@@ -98,12 +103,33 @@ def read_shared_features(reply: Mapping[str, Any], info: ImpulseInfo, file_name:
     if not info.has_shared_memory:
         return None
     offer = _of(reply, "features_shm", dict, file_name)
-    name = _of(offer, "name", str, file_name).removeprefix("/")
     elements = _of(offer, "elements", int, file_name)
-    plain = name not in ("", ".", "..") and not set(name) & {"/", "\0"}
-    if not plain or elements != info.input.width * info.input.height or offer.get("type") != "float32":
+    if elements != info.input.width * info.input.height or offer.get("type") != "float32":
         raise garbled(f"{file_name} offers unusable shared memory ({offer!r:.200})")
-    return SharedFeatures(name, elements)
+    return SharedMemory(_segment_name(offer, file_name), elements * 4)
+
+
+def read_lane(reply: Mapping[str, Any], info: ImpulseInfo, file_name: str) -> tuple[SharedMemory, Lane] | None:
+    """Check what ``hello`` offers as fast lane; None where it offers none.
+
+    Raises:
+        ImpulseGarbledError: As above.
+    """
+    if not info.has_lane:
+        return None
+    offer = _of(reply, "sitecam_lane", dict, file_name)
+    features = _of(offer, "features", int, file_name)
+    lane = Lane(info.input.width, info.input.height, features)
+    if not 0 < features <= _MOST_FEATURES or offer.get("size_bytes") != lane.size_bytes:
+        raise garbled(f"{file_name} offers an unusable fast lane ({offer!r:.200})")
+    return SharedMemory(_segment_name(offer, file_name), lane.size_bytes), lane
+
+
+def _segment_name(offer: Mapping[str, Any], file_name: str) -> str:
+    name = _of(offer, "name", str, file_name).removeprefix("/")
+    if name in ("", ".", "..") or set(name) & {"/", "\0"}:
+        raise garbled(f"{file_name} offers unusable shared memory ({offer!r:.200})")
+    return name
 
 
 def read_scores(reply: Mapping[str, Any], labels: Sequence[str], file_name: str) -> dict[str, float]:

@@ -6,11 +6,16 @@ import os
 import platform
 import threading
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
 
 from appliance.eim.replies import ImpulseInfo, read_scores
 from appliance.errors import ImpulseExitedError, NotAnImpulseError
@@ -33,17 +38,20 @@ _OTHER_FILES = (
 _ELF_MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answer:
     """What an impulse says of one picture.
 
     Attributes:
         scores: Probability per label, in the order of the impulse's labels.
-        elapsed_ms: Wall time of packing, asking and checking, milliseconds.
+        elapsed_ms: Wall time from asking, or from the answer before where it was asked ahead, to the checked
+            answer, milliseconds.
+        features: float32 [features], what the backbone made of the picture; None where the ``.eim`` doesn't tell.
     """
 
     scores: Mapping[str, float]
     elapsed_ms: float
+    features: npt.NDArray[np.float32] | None = None
 
 
 class Impulse(Protocol):
@@ -53,12 +61,32 @@ class Impulse(Protocol):
     def info(self) -> ImpulseInfo:
         """What it says of itself."""
 
-    def classify(self, image: Pixels) -> Answer:
-        """Ask it about uint8 [height, width, 3] RGB of exactly ``info.input``'s size.
+    @property
+    def depth(self) -> int:
+        """How many pictures may be under way at once, at least 1."""
+
+    def submit(self, image: Pixels) -> None:
+        """Ask it about uint8 [height, width, 3] RGB of exactly ``info.input``'s size; don't wait.
 
         Raises:
             ImpulseError: It can't answer any more.
-            ValueError: The picture has another size or type; nothing was asked.
+            ValueError: The picture has another size or type, or ``depth`` are under way; nothing was asked.
+        """
+
+    def collect(self) -> Answer:
+        """Wait for the answer about the oldest picture under way.
+
+        Raises:
+            ImpulseError: It can't answer any more.
+            ValueError: Nothing is under way.
+        """
+
+    def classify(self, image: Pixels) -> Answer:
+        """Submit and collect, while nothing else is under way.
+
+        Raises:
+            ImpulseError: It can't answer any more.
+            ValueError: The picture has another size or type, or others are under way; nothing was asked.
         """
 
     def close(self) -> None:
@@ -74,6 +102,8 @@ class RunningImpulse:
         self._name = name
         self._lock = threading.RLock()  # re-entrant: a signal's handler may close it in the middle of classify()
         self._closed_because = ""
+        self._submitted_at: deque[float] = deque()  # time.perf_counter()
+        self._answered_at = 0.0
         self._info: ImpulseInfo = runner.info
 
     @property
@@ -86,33 +116,75 @@ class RunningImpulse:
         """Its process id; 0 once it is closed."""
         return self._runner.pid
 
-    def classify(self, image: Pixels) -> Answer:
-        """Ask it about uint8 [height, width, 3] RGB of exactly ``info.input``'s size.
+    @property
+    def depth(self) -> int:
+        """How many pictures may be under way at once."""
+        return self._runner.depth
+
+    def submit(self, image: Pixels) -> None:
+        """Ask it about uint8 [height, width, 3] RGB of exactly ``info.input``'s size; don't wait.
+
+        Raises:
+            ImpulseExitedError: The process ended, or this object was closed.
+            ImpulseSilentError: It takes no request.
+            ValueError: The picture has another size or type, or enough are under way; nothing was asked.
+        """
+        wanted = (self._info.input.height, self._info.input.width, 3)
+        if image.shape != wanted or image.dtype != "uint8":
+            raise ValueError(f"{self._name} takes uint8 {wanted}, not {image.dtype} {image.shape}")
+        with self._answering():
+            if len(self._submitted_at) >= self._runner.depth:
+                raise ValueError(f"{self._name} works on {len(self._submitted_at)} pictures already")
+            with self._closed_on_any_fault():
+                self._runner.submit(image)
+            self._submitted_at.append(time.perf_counter())
+
+    def collect(self) -> Answer:
+        """Wait for the answer about the oldest picture under way.
 
         Raises:
             ImpulseExitedError: The process ended, or this object was closed.
             ImpulseSilentError: No answer before the deadline.
             ImpulseGarbledError: An answer that isn't the protocol's, or a score that is not one.
             ImpulseRefusedError: It answered ``success: false``.
-            ValueError: The picture has another size or type; nothing was asked, and it goes on.
+            ValueError: Nothing is under way.
         """
-        wanted = (self._info.input.height, self._info.input.width, 3)
-        if image.shape != wanted or image.dtype != "uint8":
-            raise ValueError(f"{self._name} takes uint8 {wanted}, not {image.dtype} {image.shape}")
+        with self._answering():
+            if not self._submitted_at:
+                raise ValueError(f"{self._name} was not asked anything")
+            with self._closed_on_any_fault():
+                reply, features = self._runner.collect()
+                scores = read_scores(reply, self._info.labels, self._name)
+            now = time.perf_counter()
+            begun = max(self._submitted_at.popleft(), self._answered_at)
+            self._answered_at = now
+            return Answer(scores, (now - begun) * 1000, features)
+
+    def classify(self, image: Pixels) -> Answer:
+        """Submit and collect; raises what they raise. Several threads take turns."""
+        with self._answering():
+            if self._submitted_at:
+                raise ValueError(f"{self._name} works on {len(self._submitted_at)} pictures already")
+            self.submit(image)
+            return self.collect()
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
         with self._lock:
             if self._closed_because:
                 raise ImpulseExitedError(
                     f"{self._name} is closed", means=self._closed_because, do="Start the .eim again"
                 )
-            begun = time.perf_counter()
-            try:
-                reply = self._runner.classify(self._runner.features(image))
-                scores = read_scores(reply, self._info.labels, self._name)
-            except BaseException as error:
-                # Whatever it was, the next reply could belong to this request: no way back to being in step.
-                self._close(f"It failed before: {error or type(error).__name__}")
-                raise
-            return Answer(scores, (time.perf_counter() - begun) * 1000)
+            yield
+
+    @contextmanager
+    def _closed_on_any_fault(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            # Whatever it was, the next reply could belong to this request: no way back to being in step.
+            self._close(f"It failed before: {error or type(error).__name__}")
+            raise
 
     def close(self) -> None:
         """End the process and everything of it; harmless when it has ended.
@@ -135,13 +207,16 @@ class RunningImpulse:
         self.close()
 
 
-def start_impulse(path: Path, *, start_deadline_s: float = 20, reply_deadline_s: float = 5) -> RunningImpulse:
+def start_impulse(
+    path: Path, *, start_deadline_s: float = 20, reply_deadline_s: float = 5, memory_bytes: int = 0
+) -> RunningImpulse:
     """Start an ``.eim`` and greet it.
 
     Args:
         path: The file.
         start_deadline_s: From start to the answer to ``hello``, seconds.
         reply_deadline_s: For every answer after that, seconds.
+        memory_bytes: So much memory of its own it may have; 0 for no limit.
 
     Raises:
         NotAnImpulseError: The file isn't a runnable .eim, or one that doesn't classify pictures.
@@ -155,7 +230,9 @@ def start_impulse(path: Path, *, start_deadline_s: float = 20, reply_deadline_s:
     # Here, not above: it imports OpenCV, which those who only want the types above needn't pay for.
     from appliance.eim.guarded import GuardedRunner
 
-    runner = GuardedRunner(path, start_deadline_s=start_deadline_s, reply_deadline_s=reply_deadline_s)
+    runner = GuardedRunner(
+        path, start_deadline_s=start_deadline_s, reply_deadline_s=reply_deadline_s, memory_bytes=memory_bytes
+    )
     try:
         runner.init()
     except BaseException:

@@ -7,6 +7,8 @@
       current, previous        which version runs, which ran before it
       highest                  the highest version ever accepted: the network can't bring back an older one
       offered                  the version that waits to be swapped in
+      factory                  the version that enrolment brought: where `sitecam recover` goes
+      trial.json               the swap under way, see appliance/models/trial.py
 
 Every pointer is a one-line file, replaced atomically; night and camera processes share the folder.
 """
@@ -106,6 +108,12 @@ class Shelf:
         """Where the assembled ``.eim`` of a version lies, or will lie."""
         return self.root / "versions" / str(version) / "impulse.eim"
 
+    def discard_damaged(self, part: Part) -> None:
+        """Remove a part that isn't what its hash says, so that the next night sends it again."""
+        path = self.root / "parts" / part.sha256
+        if path.is_file() and Part.of(path.read_bytes()) != part:
+            path.unlink()
+
     def missing(self, manifest: Manifest) -> list[Part]:
         """The parts of a manifest that this shelf lacks."""
         return [part for part in manifest.parts.values() if not self.has(part.sha256)]
@@ -197,6 +205,24 @@ class Shelf:
     def highest(self) -> int:
         """The highest version ever accepted; 0 for none."""
         return self._read("highest") or 0
+
+    @property
+    def factory(self) -> int | None:
+        """The version that enrolment brought; the oldest one here where that was never noted."""
+        return self._read("factory") or next(iter(self.versions()), None)
+
+    def note_factory(self, version: int) -> None:
+        """Remember the version that enrolment brought."""
+        self._point("factory", version)
+
+    def go_back(self, version: int) -> None:
+        """Make an older version the one that runs; the one that ran is no version to go back to."""
+        before = [each for each in self.versions() if each < version]
+        if before:
+            self._point("previous", before[-1])
+        else:
+            (self.root / "previous").unlink(missing_ok=True)
+        self._point("current", version)
 
     def activate(self, version: int) -> None:
         """Make a version the one that runs from now on and after the next start."""

@@ -36,6 +36,9 @@ class Verdict:
         reason: One sentence for a person.
         at_utc: When, timezone-aware UTC.
         swap: Its cost; None where it never got as far as the loop.
+        state: The state of the swap in which it was decided; see :mod:`appliance.models.trial`.
+        final: Whether the version was at fault, or is in use: then it isn't tried again by itself. False where
+            something else stood in its way, such as a full disk.
     """
 
     version: int
@@ -43,6 +46,13 @@ class Verdict:
     reason: str
     at_utc: datetime
     swap: SwapFigures | None = None
+    state: str = ""
+    final: bool = True
+
+    @property
+    def quarantined(self) -> bool:
+        """Whether the version is kept out until a person says otherwise."""
+        return self.final and not self.accepted
 
     def to_json(self) -> str:
         """As it is stored and sent."""
@@ -64,6 +74,8 @@ class Verdict:
                 reason=str(body["reason"]),
                 at_utc=datetime.fromisoformat(body["at_utc"]),
                 swap=None if figures is None else SwapFigures(**figures),
+                state=str(body.get("state", "")),
+                final=bool(body.get("final", True)),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"A verdict can't be read ({error!r})", means="It counts as missing") from error
@@ -84,6 +96,11 @@ def read_verdict(models: Path, version: int) -> Verdict | None:
         return Verdict.from_json((models / "verdicts" / f"{version}.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
+
+
+def forget_verdict(models: Path, version: int) -> None:
+    """Let a version be tried as if it had just come."""
+    (models / "verdicts" / f"{version}.json").unlink(missing_ok=True)
 
 
 def newest_verdict(models: Path) -> Verdict | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
+from appliance.events import Event
 from appliance.frame import Decision, Frame
 from appliance.web.source import PageSource, PageStatus
 
@@ -36,6 +37,13 @@ def snapshot(source: PageSource, zone: tzinfo) -> dict[str, Any]:
             "frames_dropped": status.frames_dropped,
         },
         "faults": {"camera": status.camera_fault, "model": status.model_fault},
+        "conditions": [
+            {"kind": each.kind, "sentence": each.sentence, **_times("since", each.since_utc, now, zone)}
+            for each in status.conditions
+        ],
+        "trial": status.trial and {"version": status.trial.version, "state": status.trial.state},
+        "alarm": status.alarm and _event(status.alarm, now, zone),
+        "events": [_event(event, now, zone) for event in status.events],
         "night": {
             "phase": night.phase,
             "night": night.night,
@@ -49,6 +57,7 @@ def snapshot(source: PageSource, zone: tzinfo) -> dict[str, Any]:
             "version": verdict.version,
             "accepted": verdict.accepted,
             "sentence": verdict.sentence,
+            "state": verdict.state,
             **_times("at", verdict.at_utc, now, zone),
         },
     }
@@ -75,9 +84,21 @@ def _decision(decision: Decision | None) -> dict[str, Any] | None:
     return {
         "label": decision.label,
         "confidence": round(decision.confidence, 4),
+        "doubt": str(decision.doubt),
+        "familiarity": None if decision.familiarity is None else round(decision.familiarity, 3),
         "scores": {label: round(score, 4) for label, score in prediction.scores.items()},
         "version": prediction.version,
         "classify_ms": round(prediction.classify_ms, 1),
+    }
+
+
+def _event(event: Event, now: datetime, zone: tzinfo) -> dict[str, Any]:
+    return {
+        "kind": event.kind,
+        "sentence": event.sentence,
+        "detail": dict(event.detail),
+        **_times("began", event.began_utc, now, zone),
+        **_times("ended", event.ended_utc, now, zone),
     }
 
 

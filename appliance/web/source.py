@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from appliance.events import Event
 from appliance.frame import Decision, Frame
 from appliance.night_status import IDLE, NightStatus
 
@@ -19,12 +20,42 @@ class PageVerdict:
         accepted: Whether it earned its place.
         sentence: Why (not), for a person.
         at_utc: When, timezone-aware UTC.
+        state: The swap's state in which it was decided.
     """
 
     version: int
     accepted: bool
     sentence: str
     at_utc: datetime
+    state: str = ""
+
+
+@dataclass(frozen=True)
+class PageTrial:
+    """A version on its way into the loop.
+
+    Attributes:
+        version: Which.
+        state: Where it stands; see :mod:`appliance.models.trial`.
+    """
+
+    version: int
+    state: str
+
+
+@dataclass(frozen=True)
+class PageCondition:
+    """Pictures come, but are worth little.
+
+    Attributes:
+        kind: ``dark``, ``frozen`` or ``slow``.
+        sentence: For a person.
+        since_utc: When it began, timezone-aware UTC.
+    """
+
+    kind: str
+    sentence: str
+    since_utc: datetime
 
 
 @dataclass(frozen=True)
@@ -57,6 +88,10 @@ class PageStatus:
         night: How the night goes.
         last_verdict: On the newest version that came; None before the first.
         history: Versions that ran here, newest first; a handful is enough.
+        conditions: What is wrong with the pictures that come.
+        trial: A version on its way into the loop.
+        alarm: The event that lasts: somebody must hear of it now.
+        events: The last ones, newest first.
     """
 
     camera: str
@@ -71,6 +106,10 @@ class PageStatus:
     night: NightStatus = IDLE
     last_verdict: PageVerdict | None = None
     history: tuple[ModelChange, ...] = ()
+    conditions: tuple[PageCondition, ...] = ()
+    trial: PageTrial | None = None
+    alarm: Event | None = None
+    events: tuple[Event, ...] = ()
 
 
 class PageSource(Protocol):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from appliance.errors import ConfigError
+from server.config import Precision
 
 
 @dataclass(frozen=True)
@@ -17,6 +19,7 @@ class Options:
         work: Its folder: caches and the demo's site.
         data: Real pictures in the tutorial's layout; None for sample frames.
         backbone: Keras weights file; None to look elsewhere, see server/backbone.py.
+        precision: Of the backbone; int8 is shown the server's own pictures.
         evaluate: Class folders to test the published .eim on; None for the sample's own where samples are used.
         once: End after the table.
         json: Where to write the table.
@@ -30,6 +33,7 @@ class Options:
     work: Path
     data: Path | None
     backbone: Path | None
+    precision: Precision
     evaluate: Path | None
     once: bool
     json: Path | None
@@ -53,6 +57,9 @@ def parse(arguments: list[str] | None) -> Options:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table as JSON")
     parser.add_argument("--data", type=Path, metavar="DIR", help="real pictures in the tutorial's layout")
     parser.add_argument("--backbone", type=Path, metavar="FILE", help="Keras weights of MobileNetV2 1.0 160, no top")
+    parser.add_argument(
+        "--precision", choices=get_args(Precision), default="float32", help="of the backbone (default: float32)"
+    )
     parser.add_argument("--evaluate", type=Path, metavar="DIR", help="class folders to test the published .eim on")
     parser.add_argument("--page-port", type=int, default=4912, metavar="N", help="first page's port (default: 4912)")
     parser.add_argument("--port", type=int, default=9443, metavar="N", help="the SuperLink's port (default: 9443)")
@@ -78,6 +85,7 @@ def parse(arguments: list[str] | None) -> Options:
         work=given.work.resolve(),
         data=absolute(given.data),
         backbone=absolute(given.backbone),
+        precision=given.precision,
         evaluate=absolute(given.evaluate),
         once=given.once,
         json=absolute(given.json),

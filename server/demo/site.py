@@ -75,7 +75,8 @@ def lay_out(options: Options) -> DemoSite:
     root = options.work / "demo"
     _clear(root)
     server_config = root / "sitecam-server.toml"
-    server_config.write_text(_server_toml(options, labels, len(clients)), encoding="utf-8")
+    server_pictures = pictures / "dataset_server"
+    server_config.write_text(_server_toml(options, labels, server_pictures, len(clients)), encoding="utf-8")
     cameras = []
     for number, folder in enumerate(clients, start=1):
         name, port = f"gate-{number}", options.page_port + number - 1
@@ -85,7 +86,7 @@ def lay_out(options: Options) -> DemoSite:
     evaluate = options.evaluate
     if evaluate is None and options.data is None:
         evaluate = pictures / "evaluate"
-    return DemoSite(root, server_config, pictures / "dataset_server", evaluate, tuple(cameras), options.data is None)
+    return DemoSite(root, server_config, server_pictures, evaluate, tuple(cameras), options.data is None)
 
 
 def _sample_pictures(options: Options) -> Path:
@@ -117,7 +118,8 @@ def _clear(root: Path) -> None:
     mark.write_text("This folder is made anew by every ./install.sh demo.\n", encoding="utf-8")
 
 
-def _server_toml(options: Options, labels: list[str], cameras: int) -> str:
+def _server_toml(options: Options, labels: list[str], pictures: Path, cameras: int) -> str:
+    int8 = ['precision = "int8"', f"representative = {json.dumps(str(pictures))}"]
     lines = [
         'state_dir = "server"',
         "",
@@ -125,6 +127,7 @@ def _server_toml(options: Options, labels: list[str], cameras: int) -> str:
         'name = "demo site"',
         f"labels = {json.dumps(labels)}",
         *([f"backbone = {json.dumps(str(options.backbone))}"] if options.backbone else []),
+        *(int8 if options.precision == "int8" else []),
         "",
         "[superlink]",
         f"port = {options.port}",

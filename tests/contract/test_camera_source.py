@@ -18,6 +18,9 @@ from appliance.camera.source import CameraSource
 from appliance.errors import CameraError, CaptureTimeoutError
 from appliance.frame import Frame
 from appliance.vision import encode_jpeg
+from tests.fakes.fault_camera import FaultCamera
+from tests.fakes.live_parts import ClickCamera
+from tests.fakes.parts import SIDE
 from tests.fakes.picamera2_fake import FakeSensor
 from tests.fakes.picamera2_fixture import sensor as sensor  # a fixture is imported by its name
 
@@ -46,7 +49,7 @@ def video_file(folder: Path) -> Path:
 MakeSource = Callable[[float], CameraSource]
 
 
-@pytest.fixture(params=["pictures", "video", "picamera2"])
+@pytest.fixture(params=["pictures", "video", "picamera2", "faults", "clicks"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeSource]:
     """Makes a source of the given rate; closes all of them at the end."""
     made: list[CameraSource] = []
@@ -58,6 +61,12 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeSource]
             source: CameraSource = PiCamera(size=(64, 48), rate_fps=FAST_FPS)
             if rate_fps == SLOW_FPS:
                 threading.Timer(0.1, fake.stalled.set).start()
+        elif request.param == "faults":
+            source = FaultCamera(rate_fps=rate_fps)
+        elif request.param == "clicks":
+            clicks = ClickCamera(every_s=1 / rate_fps if rate_fps == FAST_FPS else None)
+            clicks.click()
+            source = clicks
         else:
             files = picture_folder if request.param == "pictures" else video_file
             source = FolderCamera(files(tmp_path), rate_fps=rate_fps)
@@ -80,7 +89,7 @@ def test_a_frame_is_rgb_bytes_with_a_utc_time(make: MakeSource) -> None:
     before = datetime.now(UTC) - timedelta(seconds=5)
     frame = source.capture(5)
     assert frame.pixels.dtype == np.uint8
-    assert frame.pixels.shape == (48, 64, 3)
+    assert frame.pixels.shape == ((SIDE, SIDE, 3) if isinstance(source, ClickCamera) else (48, 64, 3))
     assert frame.taken_utc.utcoffset() == timedelta(0)
     assert before <= frame.taken_utc <= datetime.now(UTC)
     if frame.small is not None:
@@ -89,8 +98,19 @@ def test_a_frame_is_rgb_bytes_with_a_utc_time(make: MakeSource) -> None:
     assert source.name
 
 
+def test_whether_it_is_live_is_said_before_it_is_opened_and_stays(make: MakeSource) -> None:
+    source = make(FAST_FPS)
+    is_live = source.is_live
+    assert is_live is isinstance(source, (PiCamera, FaultCamera))
+    source.open()
+    source.capture(5)
+    assert source.is_live is is_live
+
+
 def test_the_sequence_rises_and_a_late_consumer_finds_a_gap(make: MakeSource) -> None:
     source = make(FAST_FPS)
+    if isinstance(source, ClickCamera):
+        pytest.skip("it clicks when it is asked, so nobody can come late")
     source.open()
     first, second = source.capture(5), source.capture(5)
     assert second.sequence > first.sequence

@@ -77,6 +77,38 @@ def test_the_same_picture_gets_the_same_answer_and_another_one_another(running: 
     assert running.classify(GRID).scores == first
 
 
+def test_as_many_pictures_as_it_takes_may_be_under_way(running: Impulse) -> None:
+    pictures = [np.full((32, 32, 3), shade, np.uint8) for shade in (20, 90, 200, 250)]
+    alone = [running.classify(picture).scores for picture in pictures]
+    for picture in pictures[: running.depth]:
+        running.submit(picture)
+    with pytest.raises(ValueError, match="already"):
+        running.submit(GRID)
+    with pytest.raises(ValueError, match="already"):
+        running.classify(GRID)
+    together = []
+    for picture in [*pictures[running.depth :], None]:
+        together.append(running.collect().scores)
+        if picture is not None:
+            running.submit(picture)
+    together += [running.collect().scores for _ in range(running.depth - 1)]
+    assert together == alone
+    with pytest.raises(ValueError, match="not asked"):
+        running.collect()
+
+
+def test_ours_tells_what_the_backbone_made_of_a_picture(running: Impulse, eim: Path) -> None:
+    features = [running.classify(picture).features for picture in (GRID, BRIGHT, GRID)]
+    if eim.stem != "ours":
+        assert features == [None] * 3
+        return
+    first, second, third = features
+    assert first is not None
+    assert second is not None
+    assert (first.dtype, first.shape) == (np.float32, (8,))
+    assert first.tolist() == (third if third is None else third.tolist()) != second.tolist()
+
+
 def test_many_pictures_in_a_row_are_answered(running: Impulse) -> None:
     for shade in range(100):
         running.classify(np.full((32, 32, 3), shade, np.uint8))
@@ -103,7 +135,7 @@ def test_closing_leaves_no_process_memory_or_descriptor(eim: Path) -> None:
     pid = impulse.pid
     impulse.classify(GRID)
     segments = segments_of(pid)
-    assert len(segments) == (1 if impulse.info.has_shared_memory else 0)
+    assert len(segments) == impulse.info.has_shared_memory + impulse.info.has_lane
     impulse.close()
     impulse.close()
     assert impulse.pid == 0

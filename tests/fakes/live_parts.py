@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -19,6 +20,7 @@ class ClickCamera:
     """A CameraSource whose frames come when a test says so, or by themselves every ``every_s``."""
 
     name = "click camera"
+    is_live = False
 
     def __init__(self, *, every_s: float | None = None) -> None:
         self._frames: queue.SimpleQueue[Frame | None] = queue.SimpleQueue()
@@ -72,6 +74,18 @@ class ScriptedImpulse:
         self._answer = answer
         self.asked = 0
         self.closed = False
+        self.depth = 2
+        self._under_way: deque[Pixels] = deque()
+
+    def submit(self, image: Pixels) -> None:
+        if self.closed:
+            raise ImpulseExitedError("it is closed")
+        assert image.shape == (SIDE, SIDE, 3)
+        assert len(self._under_way) < self.depth
+        self._under_way.append(image)
+
+    def collect(self) -> Answer:
+        return self.classify(self._under_way.popleft())
 
     def classify(self, image: Pixels) -> Answer:
         if self.closed:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from appliance.eim import impulse
 from appliance.eim.framing import Message
 from appliance.eim.impulse import Impulse, Leftovers
+from appliance.eim.lane import SLOTS, Lane
 from appliance.eim.model import Array, Facts, Model
 from appliance.errors import PartError
 from appliance.models.head import Head
@@ -27,6 +30,12 @@ class CountingModel:
 
     def __init__(self) -> None:
         self.gives: list[float] | Exception | None = None
+
+    feature_count = 4
+
+    def scores_and_features(self, rgb: npt.NDArray[np.uint8], features: Array) -> tuple[list[float], float, float]:
+        features[:] = float(rgb.sum())
+        return self.scores(np.full(8, float(rgb.sum()), np.float32))
 
     def scores(self, features: Array) -> tuple[list[float], float, float]:
         if isinstance(self.gives, Exception):
@@ -95,9 +104,30 @@ def test_hello_names_every_parameter_of_an_image_classifier(ours: Impulse) -> No
     assert reply["inferencing_engine"] == {"engine_type": 4, "properties": []}
 
 
+def test_the_fast_lane_takes_rgb_bytes_and_gives_features(ours: Impulse, memory: Path) -> None:
+    offer = ask(ours, hello=1, id=1)["sitecam_lane"]
+    path = memory / offer["name"].removeprefix("/")
+    lane = Lane(4, 2, 4)
+    assert (offer["features"], offer["size_bytes"], path.stat().st_size) == (4, lane.size_bytes, lane.size_bytes)
+    assert path.stat().st_mode & 0o777 == 0o600
+    with path.open("r+b") as file:
+        shared = mmap.mmap(file.fileno(), lane.size_bytes)
+    for slot in range(SLOTS):
+        lane.pictures(shared)[slot][:] = slot + 1
+    for slot in range(SLOTS):
+        assert ask(ours, classify_lane={"slot": slot}, id=2)["success"]
+    assert [row.tolist() for row in lane.feature_rows(shared)] == [[24.0] * 4, [48.0] * 4]
+
+
+@pytest.mark.parametrize("slot", [-1, SLOTS, None, "0", True, 0.0])
+def test_a_slot_that_is_not_there_is_refused(ours: Impulse, slot: object) -> None:
+    ask(ours, hello=1, id=1)
+    assert "no such slot" in ask(ours, classify_lane={"slot": slot}, id=2)["error"]
+
+
 def test_shared_memory_is_readable_by_its_owner_only(ours: Impulse, memory: Path) -> None:
     offer = ask(ours, hello=1, id=1)["features_shm"]
-    [path] = memory.iterdir()
+    path = memory / offer["name"].removeprefix("/")
     assert offer == {"name": f"/{path.name}", "size_bytes": 32, "type": "float32", "elements": 8}
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.stat().st_size == 32
@@ -156,8 +186,7 @@ def test_a_request_that_makes_no_sense_is_refused_and_the_next_one_answered(
 
 
 def test_rubbish_in_the_shared_memory_is_refused(ours: Impulse, memory: Path) -> None:
-    ask(ours, hello=1, id=1)
-    [path] = memory.iterdir()
+    path = memory / ask(ours, hello=1, id=1)["features_shm"]["name"].removeprefix("/")
     shared = np.memmap(path, np.float32)
     for rubbish in (math.nan, math.inf, -1, 2**25):
         shared[3] = rubbish

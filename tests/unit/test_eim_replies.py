@@ -107,7 +107,7 @@ def test_an_offer_of_shared_memory_that_can_not_be_meant_is_refused(offer: objec
 def test_an_offer_of_shared_memory_is_read_and_none_is_none() -> None:
     offer = read_shared_features(HELLO, read_hello(HELLO, "m.eim"), "m.eim")
     assert offer
-    assert (offer.name, offer.elements) == ("shm-1", 15360)
+    assert (offer.name, offer.size_bytes) == ("shm-1", 4 * 15360)
     without = changed("features_shm", MISSING)
     assert read_shared_features(without, read_hello(without, "m.eim"), "m.eim") is None
 

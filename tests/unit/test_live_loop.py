@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from appliance.errors import CameraError, ImpulseError, ImpulseExitedError
+from appliance.capture import Capture
+from appliance.decide import Decider
+from appliance.errors import ImpulseExitedError, SwapPostponedError
 from appliance.frame import Decision, Frame
 from appliance.live import LiveLoop, RunningModel
 from tests.fakes.live_parts import ClickCamera, ScriptedImpulse
@@ -37,8 +39,18 @@ class Stand:
     def __init__(self, camera: ClickCamera, restarts: list[ScriptedImpulse]) -> None:
         self.camera, self.heard = camera, Heard()
         self.restarts = restarts
-        self.loop = LiveLoop(camera, self._restart, sure_above=0.6, capture_timeout_s=0.5, listeners=[self.heard])
+        self.beats = 0
+        self.loop = LiveLoop(self._restart, decide=Decider(0.6), listeners=[self.heard], beat=self._beat)
+        self.capture = Capture(camera, self.loop.take, timeout_s=30, rate_fps=100)
         self.loop.start()
+        self.capture.start()
+
+    def _beat(self) -> None:
+        self.beats += 1
+
+    def stop(self) -> None:
+        self.capture.stop()
+        self.loop.stop()
 
     def _restart(self) -> RunningModel:
         if not self.restarts:
@@ -57,7 +69,7 @@ def stand() -> Iterator[Callable[..., Stand]]:
 
     yield make
     for each in made:
-        each.loop.stop()
+        each.stop()
 
 
 def test_every_frame_becomes_a_decision(stand: Callable[..., Stand]) -> None:
@@ -135,7 +147,7 @@ def test_an_exchange_that_the_loop_does_not_reach_leaves_the_old_model(stand: Ca
     while s.restarts or s.loop.version is None:
         time.sleep(0.01)
     time.sleep(0.1)
-    with pytest.raises(ImpulseError, match="did not take the new model"):
+    with pytest.raises(SwapPostponedError, match="did not take the new model"):
         s.loop.exchange(RunningModel(2, ScriptedImpulse(2)), timeout_s=0.3)
     stuck.set()
     s.heard.wait(lambda: len(s.heard.versions) >= 2)
@@ -170,20 +182,44 @@ def test_a_new_version_heals_a_loop_whose_model_cannot_be_started(stand: Callabl
     s.heard.wait(lambda: s.heard.versions.count(2) >= 3)
 
 
-def test_a_camera_that_fails_is_opened_again_and_the_fault_is_told(stand: Callable[..., Stand]) -> None:
-    s = stand(ScriptedImpulse(1), every_s=None)
-    while s.camera.opened < 2:  # no click within the time-out
-        time.sleep(0.05)
-    assert s.loop.camera_fault is None or "no frame within" in s.loop.camera_fault
-    s.camera.fail_next = CameraError("the cable is loose")
-    while "loose" not in str(s.loop.camera_fault):
-        time.sleep(0.02)
-    opened = s.camera.opened
-    while s.camera.opened == opened:
-        time.sleep(0.05)
+def test_a_foreign_model_is_asked_about_one_frame_at_a_time(stand: Callable[..., Stand]) -> None:
+    impulse = ScriptedImpulse(1)
+    impulse.depth = 1  # the fake asserts that no more are under way
+    s = stand(impulse)
+    s.heard.wait(lambda: len(s.heard.versions) >= 5)
+    sequences = [frame.sequence for frame, _ in s.heard.items]
+    assert sequences == sorted(set(sequences))
+
+
+def test_frames_asked_ahead_are_decided_in_their_order(stand: Callable[..., Stand]) -> None:
+    s = stand(ScriptedImpulse(1, lambda _: time.sleep(0.02)))
+    s.heard.wait(lambda: len(s.heard.versions) >= 10)
+    sequences = [frame.sequence for frame, decision in s.heard.items if decision]
+    assert sequences == sorted(set(sequences))
+
+
+def test_a_frame_that_kills_the_model_is_not_asked_about_for_ever(stand: Callable[..., Stand]) -> None:
+    def die(_: int) -> None:
+        raise ImpulseExitedError("the .eim crashed at this frame")
+
+    s = stand(ScriptedImpulse(1, die), ScriptedImpulse(1), every_s=None)
+    while s.loop.version is None:
+        time.sleep(0.01)
     s.camera.click()
-    s.heard.wait(lambda: len(s.heard.versions) >= 1)
-    assert s.loop.camera_fault is None
+    s.heard.wait(lambda: len(s.heard.items) == 1)
+    assert s.heard.items[0][1] is None
+    s.camera.click()
+    s.heard.wait(lambda: s.heard.versions == [1])
+    assert (s.loop.failed_answers, s.loop.dropped) == (1, 1)
+
+
+def test_the_loop_shows_that_it_lives_even_without_frames(stand: Callable[..., Stand]) -> None:
+    s = stand(ScriptedImpulse(1), every_s=None)
+    seen = s.beats
+    ends = time.monotonic() + 10
+    while s.beats < seen + 3 and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert s.beats >= seen + 3
 
 
 def test_gaps_and_counts_since_a_mark_are_those_of_that_span(stand: Callable[..., Stand]) -> None:
@@ -204,6 +240,6 @@ def test_stop_ends_threads_and_model(stand: Callable[..., Stand]) -> None:
     impulse = ScriptedImpulse(1)
     s = stand(impulse)
     s.heard.wait(lambda: len(s.heard.versions) >= 1)
-    s.loop.stop()
+    s.stop()
     assert impulse.closed
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("live-")]

@@ -5,11 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from appliance.canary import Canary
+from appliance.capture import Capture
+from appliance.decide import Decider
 from appliance.eim.runner import Impulse, start_impulse
 from appliance.errors import ImpulseExitedError, ImpulseSilentError
 from appliance.live import LiveLoop, RunningModel
 from appliance.models.shelf import Shelf
 from appliance.models.verdict import read_verdict
+from appliance.probe import QUESTIONS
 from appliance.swap import Swapper, SwapRules, stage
 from tests.fakes.fleet import TinyFleet
 from tests.fakes.live_parts import ClickCamera, ScriptedImpulse
@@ -23,16 +27,18 @@ class Bench:
     def __init__(self, shelf: Shelf, new: Callable[[Path], Impulse]) -> None:
         self.shelf = shelf
         self.old = ScriptedImpulse(1)
-        self.loop = LiveLoop(
-            ClickCamera(every_s=0.01),
-            lambda: RunningModel(1, self.old),
-            sure_above=0.6,
-            capture_timeout_s=1,
-        )
+        self.loop = LiveLoop(lambda: RunningModel(1, self.old), decide=Decider(0.6))
+        self.capture = Capture(ClickCamera(every_s=0.01), self.loop.take, timeout_s=30, rate_fps=100)
         self.loop.start()
+        self.capture.start()
         while self.loop.version is None:
             time.sleep(0.01)
-        self.swapper = Swapper(shelf, self.loop, new, threads=1, rules=RULES)
+        canary = Canary(shelf.root.parent / "store", shelf, new, margin=0.05)
+        self.swapper = Swapper(shelf, self.loop, new, canary, threads=1, rules=RULES)
+
+    def stop(self) -> None:
+        self.capture.stop()
+        self.loop.stop()
 
 
 @pytest.fixture
@@ -49,7 +55,7 @@ def bench(tmp_path: Path, tiny_backbone: bytes) -> Iterator[Callable[[Callable[[
 
     yield make
     for each in made:
-        each.loop.stop()
+        each.stop()
 
 
 def test_a_good_version_runs_afterwards_and_the_old_one_has_ended(
@@ -83,7 +89,7 @@ def silent_when_probed(_: Path) -> Impulse:
 
 def dies_in_live_work(_: Path) -> Impulse:
     def answer(asked: int) -> None:
-        if asked == 5:  # three golden pictures, then the second live frame
+        if asked == QUESTIONS + 2:  # the golden pictures, then the second live frame
             raise ImpulseExitedError("the .eim crashed")
 
     return ScriptedImpulse(2, answer)
@@ -146,9 +152,9 @@ def test_a_verdict_that_was_given_is_not_given_again(
     assert b.shelf.offered is None
 
 
-def test_staging_twice_makes_one_file(tmp_path: Path, tiny_backbone: bytes) -> None:
+def test_staging_twice_makes_the_same_file(tmp_path: Path, tiny_backbone: bytes) -> None:
     shelf = TinyFleet(tmp_path, tiny_backbone).shelf(tmp_path / "models", 1)
-    path, manifest = stage(shelf, 1, threads=1)
-    assert manifest.version == 1
-    inode = path.stat().st_ino
-    assert stage(shelf, 1, threads=1)[0].stat().st_ino == inode
+    path = stage(shelf, shelf.manifest(1), threads=1)
+    first = path.read_bytes()
+    path.write_bytes(first[:100])  # a card that forgets
+    assert stage(shelf, shelf.manifest(1), threads=1).read_bytes() == first

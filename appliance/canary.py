@@ -1,0 +1,111 @@
+"""Has a new version answer this camera's own labelled test frames, and the running one beside it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from appliance.eim.runner import Answer, Impulse
+from appliance.errors import PictureError, StoreError, SwapError
+from appliance.judge import Judgement, judge
+from appliance.models.head import Head
+from appliance.models.manifest import Manifest
+from appliance.models.shelf import Shelf
+from appliance.store.frames import FrameRecord, FrameStore
+from appliance.vision import InputSpec, prepare
+
+Asked = list[tuple[FrameRecord, Answer]]
+
+MOST_FRAMES = 300  # bounds the time: half a minute on a Pi 3
+
+
+class Canary:
+    """Judges versions by the store's test frames.
+
+    Args:
+        store: The store's folder.
+        shelf: Where versions lie.
+        start: Starts an ``.eim``.
+        margin: Share of frames that may get worse, 0 to 1.
+    """
+
+    def __init__(self, store: Path, shelf: Shelf, start: Callable[[Path], Impulse], *, margin: float) -> None:
+        self._store = store
+        self._shelf = shelf
+        self._start = start
+        self._margin = margin
+
+    def judge(self, impulse: Impulse, version: int, running: int) -> Judgement:
+        """Compare a version with the one that runs.
+
+        Args:
+            impulse: The version's, started and probed.
+            version: Which it is.
+            running: Which one runs.
+
+        Raises:
+            SwapError: It is worse.
+            ImpulseError: It failed while it was asked.
+        """
+        new, old = self._shelf.manifest(version), self._shelf.manifest(running)
+        if not self._store.exists():
+            return judge([], [], [], margin=self._margin)
+        try:
+            with FrameStore(self._store) as store:
+                asked = _ask(impulse, store, _chosen(store, new), new.input)
+                before = self._of_running(store, old, new, running, asked)
+        except StoreError as error:
+            return Judgement("not enough frames", f"The own test frames can't be read ({error.what})")
+        known = [(frame, answer) for frame, answer in asked if frame.id in before]
+        truth = [str(frame.label) for frame, _ in known]
+        judged = [before[frame.id] for frame, _ in known]
+        judgement = judge(truth, judged, [_best(answer) for _, answer in known], margin=self._margin)
+        if judgement.outcome == "worse":
+            raise SwapError(judgement.sentence, means=f"Version {running} stays")
+        return judgement
+
+    def _of_running(
+        self, store: FrameStore, old: Manifest, new: Manifest, running: int, asked: Asked
+    ) -> dict[str, str]:
+        """What the running version says of the same frames, by frame."""
+        features = [answer.features for _, answer in asked if answer.features is not None]
+        same = (old.parts["backbone"], old.input) == (new.parts["backbone"], new.input)
+        if not asked:
+            return {}
+        if same and len(features) == len(asked):
+            # The loop's own .eim is busy; its head, on the very same features, says the same.
+            scores = Head.from_bytes(self._shelf.part(old.parts["head"])).scores(np.stack(features))
+            best = scores.argmax(axis=1)
+            return {frame.id: old.labels[index] for (frame, _), index in zip(asked, best, strict=True)}
+        impulse = self._start(self._shelf.impulse_path(running))
+        try:
+            answers = _ask(impulse, store, [frame for frame, _ in asked], old.input)
+        finally:
+            impulse.close()
+        return {frame.id: _best(answer) for frame, answer in answers}
+
+
+def _chosen(store: FrameStore, manifest: Manifest) -> list[FrameRecord]:
+    frames = [frame for frame in store.frames(split="test") if frame.label in manifest.labels]
+    if len(frames) > MOST_FRAMES:
+        frames = random.Random(0).sample(frames, MOST_FRAMES)  # noqa: S311  # a fair choice, not a secret
+    return frames
+
+
+def _ask(impulse: Impulse, store: FrameStore, frames: Sequence[FrameRecord], spec: InputSpec) -> Asked:
+    """One frame after the other: decoded, a few hundred would not fit into memory."""
+    asked = []
+    for frame in frames:
+        try:
+            picture = prepare(store.pixels(frame.id), spec)
+        except (StoreError, PictureError):
+            continue  # deleted meanwhile, or damaged: the others judge
+        asked.append((frame, impulse.classify(picture)))
+    return asked
+
+
+def _best(answer: Answer) -> str:
+    return max(answer.scores, key=lambda label: answer.scores[label])

@@ -1,0 +1,51 @@
+"""Asks a freshly started .eim what it must know, before it comes anywhere near a live frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from appliance.eim.runner import Impulse
+from appliance.errors import SwapError
+from appliance.frame import Pixels
+from appliance.models.manifest import Manifest
+
+QUESTIONS = 12
+
+
+def probe(impulse: Impulse, manifest: Manifest, *, longest_ms: float) -> None:
+    """Compare what it says of itself with its manifest, then ask it about golden pictures.
+
+    Args:
+        impulse: Started, not in the loop.
+        manifest: Of the version that it should be.
+        longest_ms: Its quickest answer may take so long: the quickest, because a busy machine slows some answers
+            down, but a slow model all of them.
+
+    Raises:
+        SwapError: It is not that version, or too slow.
+        ImpulseError: It doesn't answer, or with scores that are none.
+    """
+    info = impulse.info
+    claims = (info.version, tuple(info.labels), info.input)
+    if claims != (manifest.version, manifest.labels, manifest.input):
+        raise SwapError(
+            f"The .eim says it is version {info.version} with labels {', '.join(info.labels)}",
+            means=f"The manifest says version {manifest.version} with {', '.join(manifest.labels)}; the old one runs",
+        )
+    times_ms = [impulse.classify(picture).elapsed_ms for picture in _golden_pictures(manifest)]
+    if min(times_ms) > longest_ms:
+        raise SwapError(
+            f"Version {manifest.version} needs {min(times_ms):.0f} ms for a picture, more than {longest_ms:.0f} ms",
+            means="It would slow the camera down; the old one runs",
+        )
+
+
+def _golden_pictures(manifest: Manifest) -> Iterator[Pixels]:
+    shape = (manifest.input.height, manifest.input.width, 3)
+    yield np.zeros(shape, np.uint8)
+    yield np.full(shape, 255, np.uint8)
+    generator = np.random.default_rng(0)
+    for _ in range(QUESTIONS - 2):
+        yield generator.integers(0, 256, shape, dtype=np.uint8)
