@@ -114,7 +114,7 @@ class NightSettings:
     """
 
     min_frames: int = 10
-    swap_deadline_s: float = 300.0
+    swap_deadline_s: float = 240.0
     threads: int = 1
     runtime_port: int = 0
 

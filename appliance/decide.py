@@ -79,6 +79,9 @@ class Decider:
 
     def use(self, version: int, rules: Rules) -> None:
         """Judge a version by these rules from its next prediction on; other versions keep theirs."""
+        if rules.sentences != self.rules(version).sentences:  # a fit after every new label need not say the same again
+            for sentence in rules.sentences:
+                logger.info("Version %d: %s", version, sentence)
         with self._lock:
             told = OrderedDict(self._rules)
             told[version] = rules
@@ -86,8 +89,6 @@ class Decider:
             while len(told) > _VERSIONS_KEPT:
                 told.popitem(last=False)
             self._rules = told  # replaced whole: a reader has the old ones or the new, nothing between
-        for sentence in rules.sentences:
-            logger.info("Version %d: %s", version, sentence)
 
     def rules(self, version: int) -> Rules:
         """The rules of a version; the plain score threshold where none were told."""

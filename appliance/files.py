@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -18,12 +21,23 @@ def write_atomically(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     Raises:
         OSError: The disk refused; ``path`` is as it was and the temporary file is gone.
     """
+    with written_atomically(path, mode=mode) as file:
+        file.write(data)
+
+
+@contextmanager
+def written_atomically(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """The same for content that shall not be in memory as a whole: a file to write to, which becomes ``path``.
+
+    Raises:
+        OSError: The disk refused; as for whatever else the block raises, ``path`` is as it was.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     try:
         with os.fdopen(descriptor, "wb") as file:
             os.fchmod(file.fileno(), mode)  # the umask had its say in open(); ours is the last word
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -175,6 +175,7 @@ class Swapper:
         if verdict.final:
             self._withdraw(verdict.version)
         clear_trial(self._shelf.root)
+        self._shelf.tidy()
         logger.info("Verdict on version %d: %s", verdict.version, verdict.reason)
 
     def _withdraw(self, version: int) -> None:

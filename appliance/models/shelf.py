@@ -55,6 +55,16 @@ class Shelf:
             else:
                 sweep_temporaries(folder)
 
+    def tidy(self) -> None:
+        """Remove the assembled ``.eim`` files, 9 MB each, of versions that nobody goes back to in a hurry.
+
+        Their parts stay: any of them can be assembled again.
+        """
+        wanted = {self.current, self.previous, self.factory, self.offered}
+        for version in self.versions():
+            if version not in wanted:
+                self.impulse_path(version).unlink(missing_ok=True)
+
     # What is there
 
     def versions(self) -> list[int]:

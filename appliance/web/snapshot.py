@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
@@ -9,12 +10,14 @@ from appliance.events import Event
 from appliance.frame import Decision, Frame
 from appliance.web.source import PageSource, PageStatus
 
+_MINUTES, _SECONDS = "%H:%M", "%H:%M:%S"
+
 
 def snapshot(source: PageSource, zone: tzinfo) -> dict[str, Any]:
     """The state right now.
 
     Times are given twice: ``*_utc`` in ISO 8601 for programs, and beside it the site's time as it stands on
-    screens.
+    screens; with seconds where something may last only moments.
 
     Args:
         source: The live loop.
@@ -38,7 +41,7 @@ def snapshot(source: PageSource, zone: tzinfo) -> dict[str, Any]:
         },
         "faults": {"camera": status.camera_fault, "model": status.model_fault},
         "conditions": [
-            {"kind": each.kind, "sentence": each.sentence, **_times("since", each.since_utc, now, zone)}
+            {"kind": each.kind, "sentence": each.sentence, **_times("since", each.since_utc, now, zone, clock=_SECONDS)}
             for each in status.conditions
         ],
         "trial": status.trial and {"version": status.trial.version, "state": status.trial.state},
@@ -58,6 +61,7 @@ def snapshot(source: PageSource, zone: tzinfo) -> dict[str, Any]:
             "accepted": verdict.accepted,
             "sentence": verdict.sentence,
             "state": verdict.state,
+            "quarantined": verdict.quarantined,
             **_times("at", verdict.at_utc, now, zone),
         },
     }
@@ -73,7 +77,7 @@ def _frame(frame: Frame | None, now: datetime, zone: tzinfo) -> dict[str, Any] |
         "height": height,
         "age_s": round(max(0.0, (now - frame.taken_utc).total_seconds()), 1),
         "taken_utc": frame.taken_utc.isoformat(),
-        "taken": frame.taken_utc.astimezone(zone).strftime("%H:%M:%S"),
+        "taken": frame.taken_utc.astimezone(zone).strftime(_SECONDS),
     }
 
 
@@ -85,7 +89,7 @@ def _decision(decision: Decision | None) -> dict[str, Any] | None:
         "label": decision.label,
         "confidence": round(decision.confidence, 4),
         "doubt": str(decision.doubt),
-        "familiarity": None if decision.familiarity is None else round(decision.familiarity, 3),
+        "familiarity": _number(decision.familiarity),
         "scores": {label: round(score, 4) for label, score in prediction.scores.items()},
         "version": prediction.version,
         "classify_ms": round(prediction.classify_ms, 1),
@@ -96,9 +100,10 @@ def _event(event: Event, now: datetime, zone: tzinfo) -> dict[str, Any]:
     return {
         "kind": event.kind,
         "sentence": event.sentence,
-        "detail": dict(event.detail),
-        **_times("began", event.began_utc, now, zone),
-        **_times("ended", event.ended_utc, now, zone),
+        "detail": {name: _number(value) for name, value in event.detail.items()},
+        **_times("began", event.began_utc, now, zone, clock=_SECONDS),
+        **_times("ended", event.ended_utc, now, zone, clock=_SECONDS),
+        "lasted_s": event.ended_utc and max(0.0, round((event.ended_utc - event.began_utc).total_seconds(), 1)),
     }
 
 
@@ -112,16 +117,23 @@ def _model(status: PageStatus, now: datetime, zone: tzinfo) -> dict[str, Any]:
     }
 
 
-def _times(name: str, at: datetime | None, now: datetime, zone: tzinfo) -> dict[str, str | None]:
+def _number(value: float | None) -> float | None:
+    """JSON knows no NaN, and one would cost the reader the whole state."""
+    return None if value is None or not math.isfinite(value) else round(value, 4)
+
+
+def _times(
+    name: str, at: datetime | None, now: datetime, zone: tzinfo, *, clock: str = _MINUTES
+) -> dict[str, str | None]:
     if at is None:
         return {f"{name}_utc": None, name: None}
-    return {f"{name}_utc": at.isoformat(), name: _on_screen(at, now, zone)}
+    return {f"{name}_utc": at.isoformat(), name: _on_screen(at, now, zone, clock)}
 
 
-def _on_screen(at: datetime, now: datetime, zone: tzinfo) -> str:
+def _on_screen(at: datetime, now: datetime, zone: tzinfo, clock: str = _MINUTES) -> str:
     """The site's time, with the day where it isn't today and the year where it isn't this one."""
     local, today = at.astimezone(zone), now.astimezone(zone)
     if local.date() == today.date():
-        return local.strftime("%H:%M")
+        return local.strftime(clock)
     year = "" if local.year == today.year else f" {local.year}"
-    return f"{local.day} {local.strftime('%b')}{year}, {local.strftime('%H:%M')}"
+    return f"{local.day} {local.strftime('%b')}{year}, {local.strftime(clock)}"

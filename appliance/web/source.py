@@ -21,6 +21,7 @@ class PageVerdict:
         sentence: Why (not), for a person.
         at_utc: When, timezone-aware UTC.
         state: The swap's state in which it was decided.
+        quarantined: Whether the version itself was at fault and is kept out until a person says otherwise.
     """
 
     version: int
@@ -28,6 +29,7 @@ class PageVerdict:
     sentence: str
     at_utc: datetime
     state: str = ""
+    quarantined: bool = False
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from appliance.vision import InputSpec
 from datasets.emoji import find_font
 from server.backbone import resolve, trainer_part
 from server.config import NightSettings
-from tests.benchmarks.scenes import Kind, Material, Still, at_hour, film, folds, gather
+from tests.benchmarks.scenes import Kind, Material, Still, film, folds, gather, taught
 from trainer.features import Backbone, augment
 from trainer.head import Examples, Recipe, train
 
@@ -209,9 +209,10 @@ class Bench:
         for number, still in enumerate(self.material.people):
             if number % 50 == 0:
                 say(f"Looking at people, {number} of {len(self.material.people)}")
-            self._taught.append(self._as_taught(still, still.kind, [still.pixels], [still.pixels]))
+            captured = taught(still, "train", 1)
+            self._taught.append(self._as_taught(still, still.kind, captured, captured))
         for still in self.material.site:
-            train_frames, test_frames = (at_hour(still, hour, _PER_HOUR) for hour in ("train", "test"))
+            train_frames, test_frames = taught(still, "train", _PER_HOUR), taught(still, "test", _PER_HOUR)
             self._taught.append(self._as_taught(still, "nobody", train_frames, test_frames))
 
     def _as_taught(
@@ -250,14 +251,14 @@ class Bench:
         labels = LABELS[:2] if row.head == "two" else LABELS
         wanted = LABELS if row.head in ("three", "smoothed") else LABELS[:2]
         smoothing = knobs.smoothing if row.head in ("smoothed", "no nobody") else 0.0
-        known = [taught for taught in self._taught if taught.label in wanted]
+        known = [t for t in self._taught if t.label in wanted]
         testing = (fold + 1) % FOLDS
-        nobody = [taught for taught in known if taught.label == "nobody"]
-        people = [taught for taught in known if taught.label != "nobody"]
+        nobody = [t for t in known if t.label == "nobody"]
+        people = [t for t in known if t.label != "nobody"]
         learned = [t for t in people if self._folds[t.still.name] not in (fold, testing)] + nobody
         tested = [t for t in people if self._folds[t.still.name] == testing] + nobody
         examples = Examples(
-            np.concatenate([taught.variants for taught in learned]),
+            np.concatenate([t.variants for t in learned]),
             np.concatenate([np.full(len(t.variants), labels.index(t.label), np.int64) for t in learned]),
         )
         night = NightSettings()
@@ -267,8 +268,8 @@ class Bench:
         decider = Decider(0.0)
         if row.floor:
             rules = rules_from(
-                _known([(taught, taught.variants[:, 0]) for taught in learned], "train"),
-                _known([(taught, taught.tested) for taught in tested], "test"),
+                _known([(t, t.variants[:, 0]) for t in learned], "train"),
+                _known([(t, t.tested) for t in tested], "test"),
                 head,
                 labels,
                 sure_above=knobs.sure_above,
@@ -311,8 +312,8 @@ def _known(parts: Sequence[tuple[Taught, Array]], hour: str) -> Known:
     """What the feature cache would give of these frames; a place at another hour is another scene."""
     return Known(
         np.concatenate([rows for _, rows in parts]),
-        tuple(taught.label for taught, rows in parts for _ in rows),
-        tuple(f"{taught.still.scene} {hour}" for taught, rows in parts for _ in rows),
+        tuple(each.label for each, rows in parts for _ in rows),
+        tuple(f"{each.still.scene} {hour}" for each, rows in parts for _ in rows),
     )
 
 

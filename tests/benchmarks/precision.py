@@ -144,7 +144,7 @@ def measure(data: Path, weights: Path | None, seeds: int) -> Result:
     pictures = representative_pictures(server if server.is_dir() else data, _SPEC, _say)
     float32, int8 = resolve(weights, _CACHE, _say), resolve(weights, _CACHE, _say, pictures)
     parts: dict[Precision, bytes] = {"float32": float32.graph, "int8": int8.graph}
-    times = {precision: series for precision, series in zip(PRECISIONS, _times_ms(parts), strict=True)}
+    times = dict(zip(PRECISIONS, _times_ms(parts), strict=True))
     material = gather(data, parts)
     predictions = [cross_validate(material, seed) for seed in range(seeds)]
     right = {
@@ -273,21 +273,18 @@ def table(result: Result) -> str:
         ),
         ("right alone, of frames called differently", *(str(result.only_right[p]) for p in PRECISIONS)),
     ]
-    return "\n".join(
-        [
-            f"{result.frames} frames in {result.groups} scenes of {result.origin}; weights: {result.backbone};",
-            f"int8 was shown {result.representative} pictures. Accuracy: {FOLDS} folds of whole scenes, linear head,"
-            f" mean and standard deviation over {result.seeds} seeds.",
-            "",
-            f"| | {' | '.join(PRECISIONS)} |",
-            "|---|---|---|",
-            *(f"| {' | '.join(row)} |" for row in rows),
-            "",
-            f"int8 against float32: time x {result.time_ratio:.2f} (one thread, this machine), accuracy"
-            f" {result.gain[0] * 100:+.2f} points (± {result.gain[1] * 100:.2f}),"
-            f" other answer on {_share(result.disagree)} of frames, features' cosine {result.cosine:.4f}.",
-        ]
+    heading = (
+        f"{result.frames} frames in {result.groups} scenes of {result.origin}; weights: {result.backbone};\n"
+        f"int8 was shown {result.representative} pictures. Accuracy: {FOLDS} folds of whole scenes, linear head,"
+        f" mean and standard deviation over {result.seeds} seeds."
     )
+    closing = (
+        f"int8 against float32: time x {result.time_ratio:.2f} (one thread, this machine), accuracy"
+        f" {result.gain[0] * 100:+.2f} points (± {result.gain[1] * 100:.2f}), other answer on"
+        f" {_share(result.disagree)} of frames, features' cosine {result.cosine:.4f}."
+    )
+    body = [f"| | {' | '.join(PRECISIONS)} |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
+    return "\n".join([heading, "", *body, "", closing])
 
 
 def _times_ms(parts: dict[Precision, bytes]) -> tuple[Array, ...]:

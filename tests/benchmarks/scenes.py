@@ -30,6 +30,7 @@ Kind = Literal["head", "hardhat", "site", "unrelated"]
 
 SIDE = 240  # pixels of a film's frames: half as much again as the model takes
 _MARGIN = 8
+_FEWEST = 10  # scenes of people: they are divided by five, and each fifth needs something in it
 _NOISE = 6.0  # standard deviation, steps of 255
 _DRIFT = 0.12  # light swings by so much
 _START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -118,13 +119,15 @@ def gather(
     if most:
         people = tuple(still for kind in ("head", "hardhat") for still in [p for p in people if p.kind == kind][:most])
         site, unrelated = site[:most], unrelated[:most]
+    if len({still.scene for still in people}) < _FEWEST:
+        raise DatasetError(f"The pictures of people show fewer than {_FEWEST} scenes", do="Give more with --data")
     return Material(people, site, unrelated, origin)
 
 
-def at_hour(still: Still, hour: Literal["train", "test"], count: int) -> list[Pixels]:
-    """A place as ``learn-empty`` captures it: ``count`` frames in the light of one hour."""
-    film = live(still, count, fps=0.2, light=_HOURS[hour], salt=hour)
-    return [frame.pixels for frame in film]
+def taught(still: Still, hour: Literal["train", "test"], count: int) -> list[Pixels]:
+    """A still as this camera captured it to be labelled: a place in the light of one hour, ``count`` frames."""
+    light = _HOURS[hour] if still.kind == "site" else 1.0
+    return [frame.pixels for frame in live(still, count, fps=0.2, light=light, salt=hour)]
 
 
 def film(still: Still, frames: int, fps: float) -> Iterator[Frame]:

@@ -101,7 +101,7 @@ class FaultCamera:
         if self.view == "black":
             return self._noise.integers(0, 6, (48, 64, 3), dtype=np.uint8)
         if self.view == "frozen":
-            return self._still[0].copy()
+            return np.array(self._still[0])
         if self.view == "ring":
-            return self._still[self._sequence % 3].copy()
+            return np.array(self._still[self._sequence % 3])
         return self._noise.integers(0, 256, (48, 64, 3), dtype=np.uint8)

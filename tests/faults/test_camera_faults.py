@@ -73,7 +73,7 @@ class Site:
             patience=PATIENCE[end],
         )
 
-    def _count(self, frame: Frame) -> None:
+    def _count(self, _: Frame) -> None:
         self.frames += 1
 
     @property
@@ -88,16 +88,23 @@ class Site:
         seen = self.frames
         wait_until(lambda: self.frames > seen + 2, "pictures come")
 
+    def wait_for_restart(self) -> None:
+        wait_until(lambda: self.capture.must_restart, "it asks for a fresh process")
+
     def wait_for_end(self) -> None:
         if self.end == "fresh process":
-            wait_until(lambda: self.capture.must_restart, "it asks for a fresh process")
+            self.wait_for_restart()
             assert "starts afresh" in str(self.capture.must_restart)
             assert json.loads(self.paths.camera_restarts.read_text())["restarts"] == 1
             assert not self.paths.reboot_request.exists()
         else:
-            self.wait_for_pictures()
+            self.wait_until_healed()
             wait_until(lambda: not self.said, "the page has nothing to complain of")
             assert self.capture.must_restart is None
+
+    def wait_until_healed(self) -> None:
+        self.wait_for_pictures()
+        wait_until(lambda: self.capture.fault is None, "the fault is forgotten")
 
 
 def threads() -> set[threading.Thread]:
@@ -207,7 +214,7 @@ def test_the_second_process_in_a_row_without_a_picture_asks_for_a_reboot(site_of
         camera = FaultCamera()
         camera.missing = True
         site = site_of(camera, "fresh process")
-        wait_until(lambda site=site: site.capture.must_restart, "it asks for a fresh process")
+        site.wait_for_restart()
         assert json.loads(site.paths.camera_restarts.read_text())["restarts"] == restarts
         site.capture.stop()
     request = json.loads(site.paths.reboot_request.read_text())
@@ -230,11 +237,10 @@ def test_a_stalled_sensor_is_said_and_goes_on_when_it_does(
     sensor.stalled.set()
     wait_until(lambda: "sent no picture within 0.2 s" in site.said, "the page says that it stalled")
     sensor.stalled.clear()
-    site.wait_for_pictures()
-    assert site.capture.fault is None
+    site.wait_until_healed()
     assert site.capture.must_restart is None
     site.capture.stop()
-    assert sensor.open_cameras == sensor.unreleased == 0
+    wait_until(lambda: sensor.open_cameras == sensor.unreleased == 0, "the driver is let go")
 
 
 def test_a_sensor_that_stays_stalled_needs_a_fresh_process(
@@ -254,8 +260,7 @@ def test_a_pi_without_a_camera_says_what_to_check_and_finds_it_when_it_is_plugge
     site = site_of(pi_camera, "pictures")
     wait_until(lambda: "rpicam-hello --list-cameras" in site.said, "the page says what to check")
     sensor.missing = False
-    site.wait_for_pictures()
-    assert site.capture.fault is None
+    site.wait_until_healed()
 
 
 def test_a_driver_that_goes_away_is_opened_again(sensor: FakeSensor, pi_camera: PiCamera, site_of: MakeSite) -> None:
@@ -289,8 +294,7 @@ def test_a_driver_that_lets_go_late_is_opened_again(sensor: FakeSensor, pi_camer
     wait_until(lambda: "has not let go since it was closed" in site.said, "the page says what holds it")
     sensor.stalled.clear()
     sensor.hang_on_close.set()
-    site.wait_for_pictures()
-    assert site.capture.fault is None
+    site.wait_until_healed()
 
 
 def test_two_identical_pictures_of_a_sensor_are_said_to_stand_still(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from appliance.calibration import calibrate, fitted_rules, rules_for
+from appliance.calibration import Calibration, calibrate, fitted_rules, rules_for
 from appliance.models.head import Array, Head
 from appliance.models.manifest import Manifest
 from appliance.models.shelf import Shelf
@@ -29,7 +29,7 @@ def _scores(head: Sequence[float]) -> Array:
     return np.array([[score, 1 - score] for score in head], np.float32)
 
 
-def _calibrated(own: Sequence[float], others: Sequence[float], *, floor: float = 0.6):  # type: ignore[no-untyped-def]
+def _calibrated(own: Sequence[float], others: Sequence[float], *, floor: float = 0.6) -> Calibration:
     truth = np.array([0] * len(own) + [1] * len(others), np.int64)
     scenes = [str(number) for number in range(len(truth))]
     return calibrate(_scores([*own, *others]), truth, scenes, _LABELS, floor=floor)
@@ -94,10 +94,10 @@ def _fill(store: FrameStore, cache: FeatureCache, manifest: Manifest, head: Head
     for split, variants in (("train", VARIANTS), ("test", 1)):
         vectors = {}
         for number, frame in enumerate(frame for frame in added if frame.split == split):
-            label = parts.LABELS.index(str(frame.label))
-            if split == "test" and number >= 25 and number < 25 + confused:
-                label = 0
-            row = kernel[:, label] + generator.normal(0, 0.1, parts.FEATURES)
+            column = parts.LABELS.index(str(frame.label))
+            if split == "test" and 25 <= number < 25 + confused:
+                column = 0
+            row = kernel[:, column] + generator.normal(0, 0.1, parts.FEATURES)
             vectors[frame.id] = np.tile(row.astype(np.float32), (variants, 1))
         cache.put_many(recipe_name(manifest, variants), vectors)
 

@@ -10,11 +10,12 @@ import numpy as np
 from appliance.decide import Decider, Rules, decide
 from appliance.familiarity import Familiarity
 from appliance.frame import Doubt, Prediction
+from appliance.models.head import Array
 
 _EAST, _NORTH = np.eye(2, dtype=np.float32)
 
 
-def _prediction(head: float, *, version: int = 1, features: np.ndarray | None = None) -> Prediction:  # type: ignore[type-arg]
+def _prediction(head: float, *, version: int = 1, features: Array | None = None) -> Prediction:
     return Prediction({"head": head, "hardhat": 1 - head}, version, 1.0, features)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import random
@@ -144,7 +145,7 @@ def test_a_camera_that_is_absent_for_days_gets_one_reboot_in_six_hours_however_w
             pi.paths.reboot_request.unlink()  # the helper saw it
             pi.true_s += 30  # the reboot: nothing of ours runs
             pi.start()
-    gaps_s = [later - earlier for earlier, later in zip(asked_s, asked_s[1:], strict=False)]
+    gaps_s = [later - earlier for earlier, later in itertools.pairwise(asked_s)]
     assert min(gaps_s) >= REBOOT_EVERY_S
     assert max(gaps_s) <= REBOOT_EVERY_S + LONGEST_WAIT_S + 60  # nor is it forgotten
     assert len(asked_s) >= 12

@@ -37,10 +37,10 @@ def test_ready_status_and_stopping_are_heard_word_for_word(systemd: tuple[socket
     ear, name = systemd
     notifier = Notifier({"NOTIFY_SOCKET": name})
     notifier.ready()
-    notifier.status("version 3, 9.8 decisions a second – größer")
-    notifier.status("version 3, 9.8 decisions a second – größer")
+    notifier.status("version 3, 9.8 decisions a second at the Nordtür")
+    notifier.status("version 3, 9.8 decisions a second at the Nordtür")
     notifier.stopping()
-    assert heard(ear) == ["READY=1", "STATUS=version 3, 9.8 decisions a second – größer", "STOPPING=1"]  # noqa: RUF001
+    assert heard(ear) == ["READY=1", "STATUS=version 3, 9.8 decisions a second at the Nordtür", "STOPPING=1"]
     notifier.close()
 
 
