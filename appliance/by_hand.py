@@ -22,8 +22,8 @@ from typing import Literal, get_args
 from appliance.errors import ModelError, SitecamError, SwapError
 from appliance.files import write_atomically
 from appliance.models.shelf import Shelf
-from appliance.models.trial import Trial, clear_trial
-from appliance.models.verdict import forget_verdict, read_verdict
+from appliance.models.trial import State, Trial, clear_trial, write_trial
+from appliance.models.verdict import forget_verdict, standing_verdict
 from appliance.swap import Swapper, commit, stage
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def target(shelf: Shelf, wish: Wish, version: int = 0) -> int:
     there = ", ".join(map(str, shelf.versions())) or "none"
     if wish == "rollback":
         previous = shelf.previous
-        if previous is None or previous == current or previous not in shelf.versions():
+        if previous in (None, current, *versions_out(shelf)) or previous not in shelf.versions():
             raise ModelError(
                 "There is no earlier version to go back to",
                 means=f"Version {current} stays",
@@ -107,12 +107,19 @@ def do_it(shelf: Shelf, wish: Wish, version: int, *, threads: int) -> str:
     """
     wanted, current = target(shelf, wish, version), shelf.current
     if wish == "try":
+        if current is not None and wanted < current:
+            raise ModelError(
+                f"Version {wanted} is older than version {current}, so it can't be left to the camera's next start",
+                do="Start the camera and ask again; or use `sitecam rollback` or `sitecam recover`",
+            )
         forget_verdict(shelf.root, wanted)
         shelf.offer(wanted)
         return f"Version {wanted} will be tried as soon as the camera runs."
     stage(shelf, shelf.manifest(wanted), threads=threads)
+    trial = Trial(wanted, State.COMMIT, by_person=True, reason="Somebody asked for it")
+    write_trial(shelf.root, trial)  # a power cut between two pointers is made good by the next start
+    commit(shelf, trial)
     clear_trial(shelf.root)
-    commit(shelf, Trial(wanted, by_person=True))
     if wanted == current:
         return f"Version {wanted} was assembled afresh from its parts."
     return f"Version {wanted} runs from the next start; version {current} is not tried again by itself."
@@ -151,10 +158,10 @@ class HandOver:
             try:
                 request = _read_request(self._shelf)
                 if request:
+                    _request_path(self._shelf).unlink(missing_ok=True)  # first: what is done may not be done twice
                     ok, sentence = self._answer(request)
                     logger.info("By hand: %s: %s", request.wish, sentence)
                     write_atomically(_answer_path(self._shelf, request.token), json.dumps([ok, sentence]).encode())
-                    _request_path(self._shelf).unlink(missing_ok=True)
             except (SitecamError, OSError) as error:
                 logger.error("A request by hand could not be answered: %s", error)
                 self._stopping.wait(5)
@@ -164,6 +171,7 @@ class HandOver:
             wanted = target(self._shelf, request.wish, request.version)
             if request.wish == "try":
                 forget_verdict(self._shelf.root, wanted)
+                self._shelf.offer(wanted)  # should something else stand in its way, it is tried again
                 verdict = self._swapper.swap(wanted)
             elif wanted == self._shelf.current:
                 stage(self._shelf, self._shelf.manifest(wanted), threads=self._threads)
@@ -172,7 +180,7 @@ class HandOver:
                 verdict = self._swapper.swap(wanted, by_person=True)
         except (SitecamError, OSError) as error:
             return False, str(error)
-        return verdict.accepted, f"Version {self._shelf.current} runs. {verdict.reason}."
+        return verdict.accepted, f"Version {self._shelf.current} runs. {verdict.reason.rstrip('.')}."
 
 
 def ask(shelf: Shelf, wish: Wish, version: int = 0, *, timeout_s: float = 300) -> str:
@@ -198,7 +206,7 @@ def ask(shelf: Shelf, wish: Wish, version: int = 0, *, timeout_s: float = 300) -
             time.sleep(_POLL_S)
     finally:
         answer.unlink(missing_ok=True)
-    _request_path(shelf).unlink(missing_ok=True)
+    _request_path(shelf).unlink(missing_ok=True)  # where it was not even taken
     raise SwapError(
         f"The camera process gave no answer within {timeout_s:.0f} s",
         means="The request was withdrawn",
@@ -208,7 +216,7 @@ def ask(shelf: Shelf, wish: Wish, version: int = 0, *, timeout_s: float = 300) -
 
 def versions_out(shelf: Shelf) -> list[int]:
     """Versions in quarantine."""
-    verdicts = {version: read_verdict(shelf.root, version) for version in shelf.versions()}
+    verdicts = {version: standing_verdict(shelf.root, version) for version in shelf.versions()}
     return [version for version, verdict in verdicts.items() if verdict and verdict.quarantined]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from appliance.eim.runner import Answer, Impulse
-from appliance.errors import PictureError, StoreError, SwapError
+from appliance.errors import ImpulseError, ModelError, PictureError, StoreError, SwapError
 from appliance.judge import Judgement, judge
 from appliance.models.head import Head
 from appliance.models.manifest import Manifest
@@ -50,13 +50,16 @@ class Canary:
             SwapError: It is worse.
             ImpulseError: It failed while it was asked.
         """
-        new, old = self._shelf.manifest(version), self._shelf.manifest(running)
+        new = self._shelf.manifest(version)
         if not self._store.exists():
             return judge([], [], [], margin=self._margin)
         try:
             with FrameStore(self._store) as store:
                 asked = _ask(impulse, store, _chosen(store, new), new.input)
-                before = self._of_running(store, old, new, running, asked)
+                try:
+                    before = self._of_running(store, new, running, asked)
+                except (ModelError, ImpulseError) as error:  # what runs is at fault, and the new one may heal that
+                    return Judgement("not enough frames", f"Version {running} could not be asked ({error.what})")
         except StoreError as error:
             return Judgement("not enough frames", f"The own test frames can't be read ({error.what})")
         known = [(frame, answer) for frame, answer in asked if frame.id in before]
@@ -67,14 +70,18 @@ class Canary:
             raise SwapError(judgement.sentence, means=f"Version {running} stays")
         return judgement
 
-    def _of_running(
-        self, store: FrameStore, old: Manifest, new: Manifest, running: int, asked: Asked
-    ) -> dict[str, str]:
-        """What the running version says of the same frames, by frame."""
-        features = [answer.features for _, answer in asked if answer.features is not None]
-        same = (old.parts["backbone"], old.input) == (new.parts["backbone"], new.input)
+    def _of_running(self, store: FrameStore, new: Manifest, running: int, asked: Asked) -> dict[str, str]:
+        """What the running version says of the same frames, by frame.
+
+        Raises:
+            ModelError: It is damaged on disk.
+            ImpulseError: It could not be asked.
+        """
         if not asked:
             return {}
+        old = self._shelf.manifest(running)
+        features = [answer.features for _, answer in asked if answer.features is not None]
+        same = (old.parts["backbone"], old.input) == (new.parts["backbone"], new.input)
         if same and len(features) == len(asked):
             # The loop's own .eim is busy; its head, on the very same features, says the same.
             scores = Head.from_bytes(self._shelf.part(old.parts["head"])).scores(np.stack(features))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import getpass
 import json
+import logging
+import os
 import signal
 import sys
 import threading
@@ -110,9 +112,10 @@ def _camera(settings: Settings, _: argparse.Namespace) -> int:
         while not ended.wait(1):
             why = process.must_restart
             if why:
-                print(f"sitecam: {why} Ending, to be started afresh.", file=sys.stderr)
+                print(f"sitecam: {why}", file=sys.stderr, flush=True)
                 process.stop()
-                return START_AFRESH_EXIT_CODE
+                logging.shutdown()
+                os._exit(START_AFRESH_EXIT_CODE)  # a driver that hangs would hold up Python's own end
         process.stop()
     return 0
 

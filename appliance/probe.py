@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from appliance.eim.runner import Impulse
 from appliance.errors import SwapError
 from appliance.frame import Pixels
 from appliance.models.manifest import Manifest
+from appliance.vision import InputSpec
 
 QUESTIONS = 12
 
@@ -28,18 +29,19 @@ def probe(impulse: Impulse, manifest: Manifest, *, longest_ms: float) -> None:
         ImpulseError: It doesn't answer, or with scores that are none.
     """
     info = impulse.info
-    claims = (info.version, tuple(info.labels), info.input)
-    if claims != (manifest.version, manifest.labels, manifest.input):
-        raise SwapError(
-            f"The .eim says it is version {info.version} with labels {', '.join(info.labels)}",
-            means=f"The manifest says version {manifest.version} with {', '.join(manifest.labels)}; the old one runs",
-        )
+    told, wanted = (_claims(each.version, each.labels, each.input) for each in (info, manifest))
+    if told != wanted:
+        raise SwapError(f"The .eim says it is {told}", means=f"The manifest says {wanted}; the old one runs")
     times_ms = [impulse.classify(picture).elapsed_ms for picture in _golden_pictures(manifest)]
     if min(times_ms) > longest_ms:
         raise SwapError(
             f"Version {manifest.version} needs {min(times_ms):.0f} ms for a picture, more than {longest_ms:.0f} ms",
             means="It would slow the camera down; the old one runs",
         )
+
+
+def _claims(version: int, labels: Sequence[str], spec: InputSpec) -> str:
+    return f"version {version} with labels {', '.join(labels)}, {spec.resize_mode} to {spec.width} x {spec.height}"
 
 
 def _golden_pictures(manifest: Manifest) -> Iterator[Pixels]:

@@ -78,8 +78,9 @@ class CameraProcess:
             listeners=[self.watch, self.alarm, self.learner],
             beat=self.notifier.beat,
         )
+        source = open_source(settings.camera)
         self.capture = Capture(
-            open_source(settings.camera),
+            source,
             self.loop.take,
             timeout_s=settings.camera.capture_timeout_s,
             rate_fps=settings.camera.rate_fps,
@@ -87,7 +88,8 @@ class CameraProcess:
                 paths.camera_restarts,
                 paths.reboot_request,
                 restart_after_s=settings.camera.restart_after_s,
-                reboot_after_restarts=settings.camera.reboot_after_restarts,
+                # a replay whose files are gone is no reason to reboot a machine
+                reboot_after_restarts=settings.camera.reboot_after_restarts if source.is_live else 0,
             ),
             on_event=self.events.put,
         )
@@ -108,7 +110,7 @@ class CameraProcess:
     def must_restart(self) -> str | None:
         """Why this process should end and be started afresh; None while it should go on."""
         if not self.page.alive:
-            return "The page's server ended"
+            return "The page's server ended. The camera service starts afresh."
         return self.capture.must_restart
 
     def start(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from appliance.errors import ImpulseError, ModelError
 from appliance.live import RunningModel
 from appliance.models.shelf import Shelf
 from appliance.models.trial import State
-from appliance.models.verdict import Verdict, read_verdict, write_verdict
+from appliance.models.verdict import Verdict, standing_verdict, write_verdict
 from appliance.swap import stage
 
 logger = logging.getLogger(__name__)
@@ -56,16 +56,19 @@ class Starter:
 
         Raises:
             ModelError: No version can be started.
-            OSError: The disk refused.
         """
-        self._go_back_after_relapses()
+        candidates = self._candidates()
         failures: list[str] = []
-        for version in self._candidates():
+        back = self._way_back(candidates)
+        if back is not None:
+            candidates = [back, *candidates]
+            failures = self._go_back(back)
+        for version in dict.fromkeys(candidates):
             try:
                 model = RunningModel(version, self._start(version))
-            except (ModelError, ImpulseError) as error:
+            except (ModelError, ImpulseError, OSError) as error:  # OSError: no room to assemble it; others need none
                 logger.error("Version %d does not start: %s", version, error)
-                failures.append(f"Version {version} does not start ({error.what})")
+                failures.append(f"Version {version} does not start ({getattr(error, 'what', error)})")
                 continue
             self._started.append((self._clock(), version))
             self.stand_in = f"{failures[0]}; version {version} runs instead" if failures else None
@@ -78,12 +81,19 @@ class Starter:
 
     def _candidates(self) -> list[int]:
         """The current version, the one before it, the factory's, then whatever else was once good here."""
-        good = [version for version in reversed(self._shelf.versions()) if self._may_run(version)]
-        wanted = [self._shelf.current, self._shelf.previous, self._shelf.factory, *good]
+        here, previous = self._shelf.versions(), self._shelf.previous
+        good = [version for version in reversed(here) if self._may_run(version)]
+        if previous not in here or self._is_out(previous):
+            previous = None
+        wanted = [self._shelf.current, previous, self._shelf.factory, *good]
         return list(dict.fromkeys(version for version in wanted if version is not None))
 
+    def _is_out(self, version: int) -> bool:
+        verdict = standing_verdict(self._shelf.root, version)
+        return verdict is not None and verdict.quarantined
+
     def _may_run(self, version: int) -> bool:
-        verdict = read_verdict(self._shelf.root, version)
+        verdict = standing_verdict(self._shelf.root, version)
         return version == self._shelf.factory or (verdict is not None and verdict.accepted)
 
     def _start(self, version: int) -> Impulse:
@@ -95,18 +105,26 @@ class Starter:
                 logger.warning("Version %d is assembled afresh: %s", version, error)
         return self._start_impulse(stage(self._shelf, self._shelf.manifest(version), threads=self._threads))
 
-    def _go_back_after_relapses(self) -> None:
-        current, previous = self._shelf.current, self._shelf.previous
-        if current is None or previous is None or previous not in self._shelf.versions():
-            return
+    def _way_back(self, candidates: Sequence[int]) -> int | None:
+        """Where to go back to, because the current version failed again and again; else None."""
+        current = self._shelf.current
         recent = [version for at, version in self._started if self._clock() - at < RELAPSE_S]
-        if recent.count(current) <= RELAPSES - 1:
-            return
-        reason = (
-            f"It had passed, but then failed {RELAPSES} times within {RELAPSE_S / 60:.0f} minutes of live work;"
-            f" version {previous} runs again"
-        )
-        write_verdict(self._shelf.root, Verdict(current, False, reason, datetime.now(UTC), state=str(State.ROLLBACK)))
-        self._shelf.go_back(previous)
-        self._started.clear()
+        if current is None or recent.count(current) < RELAPSES:
+            return None
+        return next((version for version in candidates if version != current), None)
+
+    def _go_back(self, version: int) -> list[str]:
+        """Make it the current one; where the disk refuses, it runs all the same, and that is said."""
+        current = self._shelf.current or 0
+        failed = f"failed {RELAPSES} times within {RELAPSE_S / 60:.0f} minutes of live work"
+        reason = f"It had passed, but then {failed}; version {version} runs again"
+        verdict = Verdict(current, False, reason, datetime.now(UTC), state=str(State.ROLLBACK))
         logger.error("Version %d: %s", current, reason)
+        try:
+            write_verdict(self._shelf.root, verdict)
+            self._shelf.go_back(version)
+        except OSError as error:
+            logger.error("Going back to version %d could not be written down: %s", version, error)
+            return [f"Version {current} {failed}"]
+        self._started.clear()
+        return []

@@ -19,18 +19,19 @@ from pathlib import Path
 from appliance.canary import Canary
 from appliance.eim.pack import pack
 from appliance.eim.runner import Impulse
-from appliance.errors import ConfigError, PartError, SitecamError, SwapError, SwapPostponedError
+from appliance.errors import ConfigError, ModelError, PartError, SitecamError, SwapError, SwapPostponedError
 from appliance.live import LiveLoop, Pace, RunningModel
 from appliance.models.manifest import Manifest
 from appliance.models.shelf import Shelf
 from appliance.models.trial import State, Trial, clear_trial, read_trial, write_trial
-from appliance.models.verdict import SwapFigures, Verdict, read_verdict, write_verdict
+from appliance.models.verdict import SwapFigures, Verdict, standing_verdict, write_verdict
 from appliance.probe import probe
 
 logger = logging.getLogger(__name__)
 
 _STEADY_S = 5.0  # where nothing is known of the loop's pace yet, watch it this long first
 _SLOWER_MS = 50.0  # beside slower_by: what a busy machine may add to any answer
+_LAST = (State.COMMIT, State.ROLLBACK)
 _MOST_ATTEMPTS = 3  # restarts in the middle of a trial may be chance; three are the version's doing
 
 
@@ -89,6 +90,7 @@ class Swapper:
         self._since = loop.mark()
         self._busy = threading.Lock()  # one trial at a time, whoever asks
         self._retry_at: dict[int, float] = {}  # time.monotonic() by version
+        self._owed: tuple[Trial, Verdict] | None = None  # it fell, but there was no room to write it down
         self.trial: Trial | None = None
 
     def start(self) -> None:
@@ -108,12 +110,24 @@ class Swapper:
             try:
                 offered = self._shelf.offered
                 if offered is not None and time.monotonic() >= self._retry_at.get(offered, 0):
-                    self.swap(offered)
-            except (SitecamError, OSError) as error:
-                # A full disk or a damaged pointer: the loop goes on with what it has, and this is tried again.
-                logger.error("The swap could not be finished: %s", error)
+                    (self.swap if self._may_be_tried(offered) else self._withdraw)(offered)
+            except Exception as error:
+                # Whatever it was, the loop goes on with what it has, and this is tried again.
+                foreseen = isinstance(error, SitecamError | OSError)
+                logger.error("The swap could not be finished: %s", error, exc_info=None if foreseen else error)
                 if not self._stopping.wait(1) and offered is not None:
                     self._retry_at[offered] = time.monotonic() + self._rules.retry_s
+
+    def _may_be_tried(self, version: int) -> bool:
+        """An offer comes from the network, which can't bring an older version back, nor one that isn't here."""
+        current = self._shelf.current
+        if version not in self._shelf.versions():
+            logger.error("Version %d was offered, but is not on this camera", version)
+        elif current is not None and version < current:
+            logger.error("Version %d was offered, but is older than version %d, which runs", version, current)
+        else:
+            return True
+        return False
 
     def swap(self, version: int, *, by_person: bool = False) -> Verdict:
         """Swap a version in, and keep the verdict.
@@ -126,28 +140,36 @@ class Swapper:
             OSError: The verdict or a pointer could not be written; the old version runs.
         """
         with self._busy:
-            earlier = read_verdict(self._shelf.root, version)
-            if earlier is not None and earlier.final and not by_person:
+            settled = self._settled(version)
+            if settled is not None and not by_person:
                 self._withdraw(version)
-                return earlier
+                return settled
             steady, mark = self._steady_pace(), self._loop.mark()
-            trial = self._resumed(version) or Trial(version, by_person=by_person)
+            trial = self._resumed(version, by_person=by_person)
             try:
                 verdict = self._hold(trial)
             finally:
                 self.trial = None
             verdict = replace(verdict, swap=_figures(self._loop.pace_since(mark), steady))
-            self._close(verdict)
+            self._close(trial, verdict)
             return verdict
+
+    def _settled(self, version: int) -> Verdict | None:
+        """The final verdict that stands; one that fell when there was no room for it is written down now."""
+        if self._owed and self._owed[1].version == version:
+            self._close(*self._owed)
+        trial = read_trial(self._shelf.root)
+        if trial and trial.version == version and _is_over(trial, self._loop.version):
+            finish(self._shelf, trial)
+        verdict = standing_verdict(self._shelf.root, version)
+        return verdict if verdict is not None and verdict.final else None
 
     def _hold(self, trial: Trial) -> Verdict:
         """Go through the states; whatever happens, the result is a verdict and the loop has a model."""
         version = trial.version
         try:
             reason = self._earn(trial)
-        except SwapPostponedError as error:
-            return self._not_now(version, error)
-        except (OSError, ConfigError) as error:
+        except (SwapPostponedError, OSError, ConfigError) as error:
             return self._not_now(version, error)
         except SitecamError as error:
             if self._stopping.is_set():
@@ -170,11 +192,16 @@ class Swapper:
         reason = f"Version {version} waits and is tried again: {error}"
         return _verdict(version, False, reason, state, final=False)
 
-    def _close(self, verdict: Verdict) -> None:
-        write_verdict(self._shelf.root, verdict)
+    def _close(self, trial: Trial, verdict: Verdict) -> None:
+        if verdict.final:
+            self._owed = trial, verdict
+        else:
+            clear_trial(self._shelf.root)  # first: were the disk too full for the verdict, it would count as an attempt
+        _keep(self._shelf, trial, verdict)
         if verdict.final:
             self._withdraw(verdict.version)
         clear_trial(self._shelf.root)
+        self._owed = None
         self._shelf.tidy()
         logger.info("Verdict on version %d: %s", verdict.version, verdict.reason)
 
@@ -182,12 +209,13 @@ class Swapper:
         if self._shelf.offered == version:
             self._shelf.withdraw_offer()
 
-    def _resumed(self, version: int) -> Trial | None:
+    def _resumed(self, version: int, *, by_person: bool) -> Trial:
         """A trial that a restart cut off counts as an attempt."""
         cut_off = read_trial(self._shelf.root)
-        if cut_off is None or cut_off.version != version:
-            return None
-        return Trial(version, attempt=cut_off.attempt + 1, by_person=cut_off.by_person)
+        if cut_off is None or cut_off.version != version or by_person:
+            return Trial(version, by_person=by_person)
+        passed = cut_off.state == State.COMMIT  # there was no room for the pointers
+        return Trial(version, attempt=cut_off.attempt + (not passed))
 
     def _enter(self, trial: Trial, state: State) -> None:
         entered = replace(trial, state=state)
@@ -234,17 +262,19 @@ class Swapper:
             self._loop.revert(timeout_s=self._rules.exchange_deadline_s)
             raise
         self._loop.settle()
+        if running is not None and self._loop.version == running != version:
+            self._shelf.go_back(running)  # it failed in the moment of its commit, and the old one took over
+            raise _failed_live(version, self._loop)
         return reason
 
     def _verify(self, trial: Trial, running: int | None) -> Manifest:
         manifest = self._shelf.manifest(trial.version)
-        if running is not None:
-            labels = self._shelf.manifest(running).labels
-            if labels != manifest.labels:
-                raise SwapError(
-                    f"Version {trial.version} has the labels {', '.join(manifest.labels)}",
-                    means=f"A fleet's labels and their order are fixed: {', '.join(labels)}; the old version runs",
-                )
+        labels = self._labels(running)
+        if labels and labels != manifest.labels:
+            raise SwapError(
+                f"Version {trial.version} has the labels {', '.join(manifest.labels)}",
+                means=f"A fleet's labels and their order are fixed: {', '.join(labels)}; the old version runs",
+            )
         for part in manifest.parts.values():
             try:
                 self._shelf.part(part)
@@ -252,6 +282,14 @@ class Swapper:
                 self._shelf.discard_damaged(part)
                 raise
         return manifest
+
+    def _labels(self, running: int | None) -> tuple[str, ...]:
+        """The fleet's labels; none where what runs can't be read, which is not the new version's fault."""
+        try:
+            return self._shelf.manifest(running).labels if running is not None else ()
+        except ModelError as error:
+            logger.error("The labels of version %s can't be compared: %s", running, error)
+            return ()
 
     def _steady_pace(self) -> Pace:
         ends = time.monotonic() + _STEADY_S
@@ -265,9 +303,7 @@ class Swapper:
         ends = time.monotonic() + self._rules.soak_deadline_s
         while not self._stopping.wait(0.05):
             if self._loop.failed_answers > failed_before:
-                raise SwapError(
-                    f"Version {version} failed in live work: {self._loop.last_failure}", means="The old one runs"
-                )
+                raise _failed_live(version, self._loop)
             done, late = self._loop.pace_since(mark).decisions, time.monotonic() > ends
             if done < self._rules.soak_decisions and not late:
                 continue
@@ -276,7 +312,7 @@ class Swapper:
                     f"Version {version} needed {self._loop.typical_ms:.0f} ms for a frame in live work",
                     means=f"More than {longest_ms:.0f} ms would slow the camera down; the old one runs",
                 )
-            if not late:
+            if done >= self._rules.soak_decisions:
                 return
             break
         raise SwapPostponedError(
@@ -316,26 +352,54 @@ def resume(shelf: Shelf) -> None:
     """Finish what a power cut interrupted; call it before the loop starts.
 
     A trial in ``commit`` or ``rollback`` is brought to its end. One in an earlier state is left for the swapper,
-    which tries again and counts the attempt; meanwhile the old version runs.
-
-    Raises:
-        OSError: The disk refused; it is tried again at the next start.
+    which tries again and counts the attempt, unless nobody offers that version any more; meanwhile the old version
+    runs. Where the disk refuses, it is logged: a camera with a full disk must start all the same.
     """
     trial = read_trial(shelf.root)
-    if trial is None or trial.state not in (State.COMMIT, State.ROLLBACK):
+    if trial is None:
         return
+    try:
+        if trial.state in _LAST:
+            finish(shelf, trial)
+        elif shelf.offered != trial.version:
+            clear_trial(shelf.root)
+    except OSError as error:
+        logger.error("Version %d: what a restart cut off can't be finished yet (%s)", trial.version, error)
+
+
+def finish(shelf: Shelf, trial: Trial) -> None:
+    """Bring a trial in its last state to its end.
+
+    Raises:
+        OSError: The disk refused; doing it again finishes it.
+    """
     accepted = trial.state == State.COMMIT
     if accepted:
         commit(shelf, trial)
-    write_verdict(shelf.root, _verdict(trial.version, accepted, trial.reason, trial.failed_in or State.COMMIT))
+    _keep(shelf, trial, _verdict(trial.version, accepted, trial.reason, trial.failed_in or State.COMMIT))
     if shelf.offered == trial.version:
         shelf.withdraw_offer()
     clear_trial(shelf.root)
-    logger.info("Version %d: finished what a restart had cut off (%s)", trial.version, trial.state)
+    logger.info("Version %d: finished what was cut off (%s)", trial.version, trial.state)
+
+
+def _is_over(trial: Trial, running: int | None) -> bool:
+    """Whether only its end has to be written down, with the loop as it is."""
+    return trial.state == State.ROLLBACK or (trial.state == State.COMMIT and trial.version == running)
+
+
+def _keep(shelf: Shelf, trial: Trial, verdict: Verdict) -> None:
+    """Write a verdict, unless somebody asked for an older version, which did not work: what it was, it still is."""
+    if verdict.accepted or not trial.by_person:
+        write_verdict(shelf.root, verdict)
 
 
 def _verdict(version: int, accepted: bool, reason: str, state: str, *, final: bool = True) -> Verdict:
     return Verdict(version, accepted, reason, datetime.now(UTC), state=str(state), final=final)
+
+
+def _failed_live(version: int, loop: LiveLoop) -> SwapError:
+    return SwapError(f"Version {version} failed in live work: {loop.last_failure}", means="The old one runs")
 
 
 def _figures(pace: Pace, steady: Pace) -> SwapFigures:

@@ -320,7 +320,9 @@ class Night:
                 self._note(f"{name} gave no verdict on version {version}: {error}")
                 return
             verdicts[node] = verdict
-            self._note(f"{name} {'runs' if verdict.accepted else 'refused'} version {version}: {verdict.reason}")
+            said = "runs" if verdict.accepted else "refused" if verdict.final else "could not try"
+            where = f" in {verdict.state}" if verdict.state and not verdict.accepted else ""
+            self._note(f"{name} {said} version {version}{where}: {verdict.reason}")
 
         answers = ask(
             self._grid,

@@ -166,6 +166,7 @@ class _Guard(ImpulseRunner):  # type: ignore[misc]  # the SDK has no types
         child, self._child = self._child, None
         segments, self._segments = self._segments, ()
         self._input_shm = None
+        self._lane_pictures, self._lane_features = [], []
         self._under_way.clear()
         if client:
             client.close()
@@ -305,6 +306,7 @@ class GuardedRunner(ImageImpulseRunner, _Guard):  # type: ignore[misc]  # the SD
         self._under_way: deque[tuple[int, float]] = deque()  # id and time of every request not answered yet
         self._heard_at = 0.0
         self._inbox = bytearray()
+        self._lane_pictures, self._lane_features = [], []
         self._slots: deque[int] = deque()  # of the fast lane, as they were asked about
         self._next_slot = 0
 

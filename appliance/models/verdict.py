@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 from appliance.errors import ModelError
 from appliance.files import write_atomically
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Verdict:
         return json.dumps({**asdict(self), "at_utc": self.at_utc.isoformat()}, sort_keys=True)
 
     @staticmethod
-    def from_json(text: str) -> Verdict:
+    def from_json(text: str | bytes) -> Verdict:
         """Read what :meth:`to_json` wrote.
 
         Raises:
@@ -93,8 +96,17 @@ def read_verdict(models: Path, version: int) -> Verdict | None:
         ModelError: The file is damaged.
     """
     try:
-        return Verdict.from_json((models / "verdicts" / f"{version}.json").read_text(encoding="utf-8"))
+        return Verdict.from_json((models / "verdicts" / f"{version}.json").read_bytes())
     except FileNotFoundError:
+        return None
+
+
+def standing_verdict(models: Path, version: int) -> Verdict | None:
+    """The verdict on a version; a damaged one is none, and is logged."""
+    try:
+        return read_verdict(models, version)
+    except ModelError as error:
+        logger.warning("Version %d: %s", version, error)
         return None
 
 

@@ -97,13 +97,14 @@ def _decision(decision: Decision | None) -> dict[str, Any] | None:
 
 
 def _event(event: Event, now: datetime, zone: tzinfo) -> dict[str, Any]:
+    lasted = None if event.ended_utc is None else (event.ended_utc - event.began_utc).total_seconds()
     return {
         "kind": event.kind,
         "sentence": event.sentence,
         "detail": {name: _number(value) for name, value in event.detail.items()},
         **_times("began", event.began_utc, now, zone, clock=_SECONDS),
         **_times("ended", event.ended_utc, now, zone, clock=_SECONDS),
-        "lasted_s": event.ended_utc and max(0.0, round((event.ended_utc - event.began_utc).total_seconds(), 1)),
+        "lasted_s": None if lasted is None else round(max(0.0, lasted), 1),
     }
 
 

@@ -41,6 +41,7 @@ KINDS: tuple[Kind, ...] = ("site", "unrelated", "hardhat", "head")
 FOLDS = 5
 
 _CACHE = Path(__file__).resolve().parents[2] / ".sitecam" / "cache"
+_COMPARED_SMOOTHING = 0.1
 _PER_HOUR = 6  # frames that learn-empty brings of a place at one hour
 
 Trained = Literal["two", "three", "smoothed", "no nobody"]
@@ -68,11 +69,12 @@ class Row:
 ROWS = (
     Row("arg-max, two labels", "two"),
     Row("arg-max, three labels", "three"),
-    Row("+ label smoothing", "smoothed"),
-    Row("+ threshold", "smoothed", floor=True),
-    Row("+ familiarity", "smoothed", floor=True, familiar=True),
-    Row("+ k of n votes (ours)", "smoothed", floor=True, familiar=True, votes=True),
-    Row("ours, no nobody frames", "no nobody", floor=True, familiar=True, votes=True),
+    Row("the same, smoothed (not kept)", "smoothed"),
+    Row("three labels + threshold", "three", floor=True),
+    Row("+ familiarity", "three", floor=True, familiar=True),
+    Row("+ k of n votes (ours)", "three", floor=True, familiar=True, votes=True),
+    Row("no nobody frames: threshold alone", "no nobody", floor=True),
+    Row("no nobody frames: ours", "no nobody", floor=True, familiar=True, votes=True),
 )
 
 
@@ -135,6 +137,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", type=Path, help="write the figures there too")
     parser.add_argument("--seconds", type=float, default=20, help="length of each still's film (%(default)s)")
     parser.add_argument("--fps", type=float, default=4, help="its rate (%(default)s)")
+    parser.add_argument("--agree", type=int, default=AlarmSettings.agree, help="votes that must agree (%(default)s)")
+    parser.add_argument("--of", type=int, default=AlarmSettings.of, help="of so many (%(default)s)")
+    parser.add_argument(
+        "--sure-above", type=float, default=ModelSettings.sure_above, help="score threshold (%(default)s)"
+    )
+    parser.add_argument("--smoothing", type=float, default=NightSettings.smoothing, help="of the targets (%(default)s)")
     parser.add_argument("--stills", type=int, default=0, help="at most so many of each kind (all)")
 
 
@@ -144,7 +152,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         backbone = Backbone(_backbone_part(options.backbone), InputSpec(160, 160, "fit-shortest"))
         material = gather(options.data, options.empty, find_font(), _CACHE, most=options.stills)
-        knobs = Knobs()
+        knobs = Knobs(options.sure_above, options.smoothing, AlarmSettings(agree=options.agree, of=options.of))
         graphs = {count: trainer_part(1280, count, 0, _CACHE) for count in (2, 3)}
         bench = Bench(material, backbone.features, graphs, seconds=options.seconds, fps=options.fps)
         bench.learn(_say)
@@ -250,7 +258,7 @@ class Bench:
         """The row's head, trained without a fold's people, and a decider with the rules that belong to it."""
         labels = LABELS[:2] if row.head == "two" else LABELS
         wanted = LABELS if row.head in ("three", "smoothed") else LABELS[:2]
-        smoothing = knobs.smoothing if row.head in ("smoothed", "no nobody") else 0.0
+        smoothing = {"two": 0.0, "smoothed": _COMPARED_SMOOTHING}.get(row.head, knobs.smoothing)
         known = [t for t in self._taught if t.label in wanted]
         testing = (fold + 1) % FOLDS
         nobody = [t for t in known if t.label == "nobody"]

@@ -44,6 +44,8 @@ class ClickCamera:
             raise error
 
     def capture(self, timeout_s: float) -> Frame:
+        if not self.opened:
+            raise CameraError("it is not open")
         if self._every_s is not None:
             if self._closed.wait(self._every_s):
                 raise CameraError("closed")

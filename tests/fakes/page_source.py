@@ -10,9 +10,10 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from appliance.frame import Decision, Frame, Pixels, Prediction
+from appliance.events import Event
+from appliance.frame import Decision, Doubt, Frame, Pixels, Prediction
 from appliance.night_status import NightStatus
-from appliance.web.source import ModelChange, PageStatus, PageVerdict
+from appliance.web.source import ModelChange, PageCondition, PageStatus, PageVerdict
 
 LABELS = ("hardhat", "head", "nobody")
 
@@ -30,22 +31,56 @@ def typical_status() -> PageStatus:
         frames_dropped=3,
         night=NightStatus("training", "2026-11-22", 2, 3, "208 labelled frames take part", now),
         last_verdict=PageVerdict(
-            7, True, "98.2 % right on this camera's own test frames, 96.4 % before", now - timedelta(days=1)
+            7, True, "109 of 111 own test frames right, 107 before", now - timedelta(days=1), "commit"
         ),
         history=(
             ModelChange(7, now - timedelta(days=1, hours=3)),
             ModelChange(6, now - timedelta(days=2, hours=3)),
             ModelChange(5, now - timedelta(days=5, hours=3)),
         ),
+        events=(
+            bare_head(now - timedelta(minutes=26), lasted_s=12),
+            Event("slow", "North gate sends 4.9 pictures a second", now - timedelta(hours=2), now - timedelta(hours=1)),
+            bare_head(now - timedelta(days=1, hours=1), lasted_s=95),
+        ),
     )
 
 
-def decision(label: str | None = "hardhat", confidence: float = 0.97, *, version: int = 7) -> Decision:
-    """One decision over :data:`LABELS`; the other labels share what is left."""
+def bare_head(began_utc: datetime, *, lasted_s: float | None = None) -> Event:
+    """Somebody without a hardhat; still there where no duration is given."""
+    ended = None if lasted_s is None else began_utc + timedelta(seconds=lasted_s)
+    return Event("seen", "bare head seen", began_utc, ended, {"decisions": 31.0, "agreed": 29.0, "highest_score": 0.98})
+
+
+def condition(kind: str, since_utc: datetime) -> PageCondition:
+    """Pictures that are worth little, in the camera's own words."""
+    return PageCondition(kind, _SENTENCES[kind], since_utc)
+
+
+_SENTENCES = {
+    "dark": "The picture of North gate is black. The lens is covered, or there is no light; nothing can be recognised."
+    " Look at the lens, and light the place.",
+    "frozen": "The picture of North gate stands still: the camera sends the same one again and again. What is shown"
+    " and decided is old. Restart the camera service; if it comes back, check the cable and the power supply.",
+    "slow": "North gate sends 4.9 pictures a second instead of 10. Somebody who walks past quickly may be missed."
+    " Check the board's temperature and power, and that the sensor can do [camera] rate_fps.",
+}
+
+
+def decision(
+    label: str | None = "hardhat",
+    confidence: float = 0.97,
+    *,
+    version: int = 7,
+    doubt: Doubt = Doubt.LOW_SCORE,
+    familiarity: float | None = 0.91,
+) -> Decision:
+    """One decision over :data:`LABELS`; the other labels share what is left. ``doubt`` counts where no label is."""
     best = label or "hardhat"
     rest = (1 - confidence) / (len(LABELS) - 1)
     scores = {name: confidence if name == best else rest for name in LABELS}
-    return Decision(label, confidence, Prediction(scores, version, 5.2))
+    why = Doubt.NONE if label else doubt
+    return Decision(label, confidence, Prediction(scores, version, 5.2), why, familiarity)
 
 
 class FakePageSource:

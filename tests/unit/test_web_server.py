@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ from PIL import Image
 from starlette.applications import Starlette
 
 from appliance.errors import ConfigError, PortTakenError
+from appliance.frame import Doubt
 from appliance.web.app import create_app
 from appliance.web.server import PageServer
-from tests.fakes.page_source import FakePageSource
+from tests.fakes.page_source import FakePageSource, decision
 
 
 @pytest.fixture
@@ -130,6 +132,18 @@ def test_status_is_the_same_state(client: httpx.Client) -> None:
     assert state["camera"] == "North gate"
     assert state["decision"]["scores"]["hardhat"] == 0.97
     assert state["night"]["message"] == "208 labelled frames take part"
+    assert state["alarm"] is None
+    assert [event["lasted_s"] for event in state["events"]] == [12.0, 3600.0, 95.0]
+
+
+def test_a_familiarity_that_is_no_number_breaks_neither_status_nor_events(
+    client: httpx.Client, source: FakePageSource
+) -> None:
+    source.decision = decision(None, 0.5, doubt=Doubt.UNFAMILIAR, familiarity=float("nan"))
+    assert client.get("/api/status").json()["decision"]["familiarity"] is None
+    with client.stream("GET", "/api/events") as response:
+        line = next(line for line in response.iter_lines() if line.startswith("data: "))
+    assert "NaN" not in line
 
 
 def test_the_page_and_its_files_come_from_here(client: httpx.Client) -> None:
@@ -137,11 +151,16 @@ def test_the_page_and_its_files_come_from_here(client: httpx.Client) -> None:
     assert page.headers["content-type"].startswith("text/html")
     assert "http://" not in page.text.replace("http://www.w3.org", "")
     assert "https://" not in page.text
-    for name, kind in (("page.css", "text/css"), ("page.js", "javascript"), ("icon.svg", "image/svg+xml")):
-        assert f"/static/{name}" in page.text
-        answer = client.get(f"/static/{name}")
-        assert answer.status_code == 200
-        assert kind in answer.headers["content-type"]
+    named = set(re.findall(r'(?:href|src)="(/static/[^"]+)"', page.text))
+    assert {"/static/page.css", "/static/page.js", "/static/icon.svg"} <= named
+    kinds = {"css": "text/css", "js": "javascript", "svg": "image/svg+xml"}
+    while named:
+        address = named.pop()
+        answer = client.get(address)
+        assert answer.status_code == 200, address
+        assert kinds[address.rpartition(".")[2]] in answer.headers["content-type"]
+        if address.endswith(".js"):  # a module names the modules that it needs
+            named |= {f"/static/{other}" for other in re.findall(r'from "\./([^"]+)"', answer.text)}
 
 
 def test_the_page_has_no_inline_script_or_style(client: httpx.Client) -> None:

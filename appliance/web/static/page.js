@@ -1,21 +1,15 @@
 // The camera's page: one stream of pictures, one of events, and what they mean in words.
-"use strict";
-
-const KNOWN = {
-  hardhat: { words: "Hardhat", icon: "hardhat", tone: "good" },
-  head: { words: "Bare head", icon: "head", tone: "alert" },
-  nobody: { words: "Nobody", icon: "nobody", tone: "calm" },
-};
-const UNSURE = { words: "Not sure", icon: "unsure", tone: "unsure" };
-const NO_ANSWER = { words: "No answer", icon: "waiting", tone: "calm" };
-const NO_PICTURE = { words: "No picture", icon: "camera-off", tone: "calm" };
+import { $, drawIcon, element, fill, markSteps, say } from "./dom.js";
+import { showModel } from "./model.js";
+import { alarmIsUnknown, showAlarm, showConditions, showEvents } from "./news.js";
+import { capital, conditionWords, isOld, labelWords, meaningOf, percent, reasonOf } from "./words.js";
 
 const STEPS = [
   ["waiting", "Wait"],
   ["features", "Read"],
   ["training", "Train"],
   ["testing", "Test"],
-  ["receiving", "Receive"],
+  ["receiving", "Load"],
   ["done", "Done"],
 ];
 const PHASES = {
@@ -30,30 +24,8 @@ const PHASES = {
 };
 
 const LOST_AFTER_MS = 3000;
-const OLD_AFTER_S = 5;
 const SPEAK_EVERY_MS = 5000;
 const RETRY_MS = 2000;
-const NEW_FOR_MS = 10 * 60 * 1000;
-
-const $ = (id) => document.getElementById(id);
-
-/** Write text only where it changed, so that a reader's place and a selection survive. */
-function say(element, text) {
-  if (element.textContent !== text) element.textContent = text;
-}
-
-function drawIcon(use, name) {
-  const target = `#icon-${name}`;
-  if (use.getAttribute("href") !== target) use.setAttribute("href", target);
-}
-
-function percent(score) {
-  return `${(100 * score).toFixed(score > 0.995 || score < 0.1 ? 1 : 0)} %`;
-}
-
-function named(label) {
-  return Object.hasOwn(KNOWN, label) ? KNOWN[label] : { words: label, icon: "label", tone: "calm" };
-}
 
 // The picture
 
@@ -123,68 +95,34 @@ function showPicture(state) {
 let spokenAt = 0;
 let spoken = "";
 
-/** What a frame showed long ago says nothing of now: neither alarm nor safety. */
-function isOld(frame) {
-  return frame !== null && frame.age_s > OLD_AFTER_S;
-}
-
-function meaningOf({ frame, decision }) {
-  if (isOld(frame)) return NO_PICTURE;
-  if (!decision) return NO_ANSWER;
-  return decision.label === null ? UNSURE : named(decision.label);
-}
-
 function showDecision(state) {
-  const { frame, decision } = state;
   const meaning = meaningOf(state);
+  const reason = reasonOf(state);
   $("decision").dataset.tone = meaning.tone;
   drawIcon($("decision-icon"), meaning.icon);
   say($("words"), meaning.words);
-  if (isOld(frame)) {
-    say($("sure"), `Since ${frame.taken}`);
-  } else if (!decision) {
-    const starting = state.model.version === null;
-    say($("sure"), state.faults.model ? "The model has a fault" : starting ? "The model is starting" : "Waiting");
-  } else if (decision.label === null) {
-    const best = Object.entries(decision.scores).sort((a, b) => b[1] - a[1])[0];
-    say($("sure"), best ? `Perhaps: ${named(best[0]).words}` : "");
-  } else {
-    say($("sure"), `${percent(decision.confidence)} sure`);
-  }
+  say($("sure"), reason);
   showScores(state);
-  speak(`${meaning.words}. `, state);
+  speak(`${meaning.words}${meaning.tone === "unsure" && reason ? `: ${reason}` : ""}. `, state);
 }
 
 function showScores({ frame, labels, decision }) {
   const scores = decision && !isOld(frame) ? decision.scores : {};
   const names = labels.length ? labels : Object.keys(scores);
-  const list = $("scores");
-  while (list.children.length > names.length) list.lastChild.remove();
-  while (list.children.length < names.length) list.append(scoreRow());
-  names.forEach((label, index) => {
-    const row = list.children[index];
+  fill($("scores"), names, scoreRow, (row, label) => {
     const score = scores[label];
     const best = score !== undefined && score === Math.max(...Object.values(scores));
     row.classList.toggle("best", best);
-    say(row.querySelector(".name"), named(label).words);
+    say(row.querySelector(".name"), labelWords(label));
     say(row.querySelector(".number"), score === undefined ? "–" : percent(score));
     row.querySelector("i").style.setProperty("--score", String(score ?? 0));
   });
 }
 
 function scoreRow() {
-  const row = document.createElement("li");
-  for (const name of ["name", "number"]) {
-    const part = document.createElement("span");
-    part.className = name;
-    row.append(part);
-  }
-  const bar = document.createElement("span");
-  bar.className = "bar";
+  const bar = element("span", "bar", element("i", ""));
   bar.setAttribute("aria-hidden", "true");
-  bar.append(document.createElement("i"));
-  row.append(bar);
-  return row;
+  return element("li", "", element("span", "name"), element("span", "number"), bar);
 }
 
 /** Tell a screen reader what changed, but not ten times a second. */
@@ -196,35 +134,7 @@ function speak(words, state) {
   say($("spoken"), text);
 }
 
-// Model, night, health
-
-let versionSeen;
-let newUntil = 0;
-
-function showModel({ model, last_verdict: verdict }) {
-  if (versionSeen !== undefined && versionSeen !== null && model.version > versionSeen) {
-    newUntil = Date.now() + NEW_FOR_MS;
-  }
-  if (model.version !== null) versionSeen = model.version;
-  say($("version"), model.version === null ? "None runs" : `Version ${model.version}`);
-  say($("since"), model.since ? `since ${model.since}` : "");
-  $("fresh").hidden = Date.now() > newUntil;
-  $("last").hidden = !verdict;
-  if (verdict) {
-    $("last").dataset.accepted = String(verdict.accepted);
-    drawIcon($("last-icon"), verdict.accepted ? "good" : "bad");
-    say($("last-head"), `Version ${verdict.version} ${verdict.accepted ? "was accepted" : "was refused"}.`);
-    say($("last-words"), `${verdict.sentence.replace(/\.$/, "")} (${verdict.at}).`);
-  }
-  const earlier = model.history.filter((change) => change.version !== model.version);
-  $("history").hidden = earlier.length === 0;
-  const list = $("history-list");
-  while (list.children.length > earlier.length) list.lastChild.remove();
-  while (list.children.length < earlier.length) list.append(document.createElement("li"));
-  earlier.forEach(({ version, since }, index) =>
-    say(list.children[index], `Version ${version}, from ${since}`),
-  );
-}
+// Night, health
 
 function showNight({ night }) {
   document.querySelector(".night").dataset.phase = night.phase;
@@ -236,22 +146,17 @@ function showNight({ night }) {
   $("night-message").hidden = !night.message;
   $("steps").hidden = !busy && night.phase !== "done";
   const current = STEPS.findIndex(([phase]) => phase === night.phase);
-  STEPS.forEach((_, index) => {
-    const step = $("steps").children[index];
-    const finished = night.phase === "done";
-    step.className = index < current || finished ? "past" : "";
-    if (index === current && !finished) step.setAttribute("aria-current", "step");
-    else step.removeAttribute("aria-current");
-  });
+  markSteps($("steps"), night.phase === "done" ? STEPS.length : current);
 }
 
-function showHealth({ loop, faults, model, decision }) {
+function showHealth({ loop, faults, model, decision, conditions }) {
   say($("rate"), loop.decisions_per_s.toFixed(1));
   say($("dropped"), loop.frames_dropped.toLocaleString("en-GB"));
+  const pictures = conditions.length ? conditions.map((each) => conditionWords(each).short).join(", ") : "Working";
   const working = decision ? `${Math.round(decision.classify_ms)} ms` : model.version === null ? "Starting" : "Waiting";
-  for (const [name, words] of [["camera", "Working"], ["model", working]]) {
+  for (const [name, words] of [["camera", pictures], ["model", working]]) {
     const item = $(`health-${name}`);
-    item.dataset.well = faults[name] ? "no" : "yes";
+    item.dataset.well = faults[name] || (name === "camera" && conditions.length) ? "no" : "yes";
     say(item.querySelector("dd"), faults[name] ? "Fault" : words);
     $(`notice-${name}`).hidden = !faults[name];
     if (faults[name]) say($(`notice-${name}-words`), faults[name]);
@@ -262,12 +167,15 @@ function show(state) {
   say($("camera"), state.camera);
   say($("fleet"), state.fleet);
   say($("clock"), state.clock);
-  document.title = `${state.camera} – Sitecam`;
+  document.title = `${state.alarm ? `⚠ ${capital(state.alarm.sentence)} – ` : ""}${state.camera} – Sitecam`;
+  showAlarm(state);
   showPicture(state);
+  showConditions(state);
   showDecision(state);
   showModel(state);
   showNight(state);
   showHealth(state);
+  showEvents(state);
 }
 
 // The link
@@ -285,6 +193,7 @@ function setLink(name) {
   if (name === "lost") {
     const taken = $("taken").textContent;
     say($("notice-link-words"), `${taken ? `This is how things stood at ${taken}. ` : ""}Trying again…`);
+    alarmIsUnknown(taken);
     $("decision").dataset.tone = "calm"; // old news must not look like an alarm, nor like safety
     say($("sure"), taken ? `As of ${taken}` : "");
   }
@@ -326,10 +235,6 @@ function followVisibility() {
   }
 }
 
-for (const [, words] of STEPS) {
-  const step = document.createElement("li");
-  step.textContent = words;
-  $("steps").append(step);
-}
+for (const [, words] of STEPS) $("steps").append(element("li", "", words));
 document.addEventListener("visibilitychange", followVisibility);
 followVisibility();
