@@ -1,8 +1,8 @@
 """When a label becomes an event: several votes must agree, and one person is one event.
 
 A vote is one decision; above four frames per second it is what most decisions of the same quarter of a second say,
-because frames that close together are nearly the same frame: twenty of them in a second are no twenty witnesses. So
-"six of the last eight" is more than a second of agreement at any rate.
+because frames that close together are nearly the same frame: twenty of them in a second are no twenty witnesses. And
+votes must have had their time: "three of the last five" takes half a second at least, however fast frames come.
 """
 
 from __future__ import annotations
@@ -119,7 +119,8 @@ class Alarm:
 
     def _begin(self, now: datetime) -> None:
         agreeing = [vote for vote in self._votes if vote.yes]
-        if len(agreeing) < self._settings.agree or not agreeing:
+        wanted = self._settings.agree
+        if len(agreeing) < wanted or now - agreeing[0].began_utc < timedelta(seconds=(wanted - 1) / _VOTES_PER_S):
             return
         tally = _Tally(
             decisions=sum(vote.tally.decisions for vote in self._votes),

@@ -29,7 +29,7 @@ from appliance.store.recipe import VARIANTS, recipe_name
 logger = logging.getLogger(__name__)
 
 WRONG_SHARE = 0.05  # of scenes of other labels may score higher for a label than its threshold
-LOST_SHARE = 0.05  # of its own scenes may be lost to a raised threshold
+LOST_SHARE = 0.02  # of its own scenes may be lost to a raised threshold; 0.05 cost detections and saved no alarm
 
 _TESTED = 1024  # test frames are enough; 5.2 MB of float32 for 1,280 features
 
@@ -62,8 +62,8 @@ def calibrate(
     A label's threshold is set so that, whatever the distribution, a further scene of another label scores above it
     with a probability of at most WRONG_SHARE (split conformal prediction). It is never raised so far that more than
     LOST_SHARE of its own scenes fall below: a wrongly labelled frame or two must not make a camera blind. Each scene
-    counts once, by its worst frame. With fewer than 19 scenes on either side nothing can be said, and the floor holds
-    alone.
+    counts once, by its worst frame. With fewer than 49 scenes of the label or 19 of others nothing can be said, and
+    the floor holds alone.
 
     Args:
         scores: float32 [frames, labels], the model's for the test frames.
@@ -74,6 +74,7 @@ def calibrate(
     """
     thresholds = dict.fromkeys(labels, floor)
     raised: list[str] = []
+    held: list[str] = []
     thin: list[str] = []
     for index, label in enumerate(labels):
         own = truth == index
@@ -83,27 +84,33 @@ def calibrate(
         if wanted is None or spared is None:
             thin.append(label)
             continue
-        # "Above" leaves out the value itself, and the worst frame that shall be kept must stay above.
-        threshold = min(-wanted, float(np.nextafter(np.float32(spared), np.float32(0))))
-        if threshold > floor:
-            thresholds[label] = threshold
-            raised.append(f"{label} {threshold:.2f}")
-    return Calibration(thresholds, len(truth), _sentence(floor, len(truth), raised, thin))
+        # "Above" leaves out the value itself, and the worst scene that shall be kept must stay above.
+        highest = max(floor, float(np.nextafter(np.float32(spared), np.float32(0))))
+        if -wanted > highest:
+            held.append(label)
+        thresholds[label] = max(floor, min(-wanted, highest))
+        if thresholds[label] > floor:
+            raised.append(f"{label} {thresholds[label]:.2f}")
+    return Calibration(thresholds, len(truth), _sentence(floor, raised, held, thin))
 
 
 def _pick(scenes: Sequence[str], chosen: npt.NDArray[np.bool_]) -> list[str]:
     return [scene for scene, wanted in zip(scenes, chosen.tolist(), strict=True) if wanted]
 
 
-def _sentence(floor: float, frames: int, raised: Sequence[str], thin: Sequence[str]) -> str:
+def _sentence(floor: float, raised: Sequence[str], held: Sequence[str], thin: Sequence[str]) -> str:
     sentence = f"A label is said above a score of {floor:.2f}"
     if raised:
-        sentence += f" ({', '.join(raised)}, so that at most one in {round(1 / WRONG_SHARE)} other scenes reaches it)"
-    if thin:
-        needed = max(fewest(WRONG_SHARE), fewest(LOST_SHARE))
+        sentence += f" ({_joined(raised)})"
+    if held:
         sentence += (
-            f"; the {frames} test frames looked at are too few to ask for more with {_joined(thin)}"
-            f" ({needed} scenes of a label and {needed} of others are needed)"
+            f"; more than one in {round(1 / WRONG_SHARE)} other scenes may still be called {_joined(held)}, and a"
+            " higher threshold would lose what it should find: look for wrong labels among the test frames"
+        )
+    if thin:
+        sentence += (
+            f"; more is not asked of {_joined(thin)} before {fewest(LOST_SHARE)} test scenes of the label and"
+            f" {fewest(WRONG_SHARE)} of others are known"
         )
     return sentence + "."
 
@@ -155,7 +162,12 @@ def rules_from(
         labels: Its labels, in the order of the head's outputs.
         sure_above: The floor, 0 to 1.
         familiar: Whether unfamiliar frames shall be called unsure.
+
+    Raises:
+        ValueError: Head, labels and features don't belong together.
     """
+    if head.label_count != len(labels):
+        raise ValueError(f"the head has {head.label_count} outputs for {len(labels)} labels")
     truth = np.array([labels.index(label) for label in tested.labels], np.int64)
     calibration = calibrate(head.scores(tested.rows), truth, tested.scenes, labels, floor=sure_above)
     if not familiar:

@@ -268,7 +268,7 @@ def _keep(root: Path, request: Request, frames: Sequence[Frame]) -> Report:
     splits = sorted({each.frame.split for each in added})
     side = " and ".join({"train": "training", "test": "testing"}[split] for split in splits)
     sentence = (
-        f"{stored} frames were stored as {request.label}, all for {side}: they are one scene."
+        f"Stored as {request.label}: {stored} of {len(frames)} frames, all for {side}, because they are one scene."
         f" Look through them on the page, and ask again at another hour and in other light."
     )
     if changed:

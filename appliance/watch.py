@@ -141,7 +141,9 @@ class Watch:
             return None, str(error)
         if newest is None:
             return None, None
-        return PageVerdict(newest.version, newest.accepted, newest.reason, newest.at_utc, newest.state), None
+        return PageVerdict(
+            newest.version, newest.accepted, newest.reason, newest.at_utc, newest.state, newest.quarantined
+        ), None
 
     def _is_newer(self, sequence: int) -> bool:
         return self._newest is not None and self._newest[0].sequence > sequence

@@ -83,10 +83,6 @@ def resolve(weights: Path | None, cache: Path, say: Callable[[str], None], pictu
             ) from error
         make = partial(convert, "weights", str(weights.resolve()), pictures=pictures)
         return _cached(_graph_path(cache, name + quantised), make, f"{weights.name} (your file)", say)
-    for name, (origin, _) in _SOURCES.items():
-        path = _graph_path(cache, name + quantised)
-        if path.exists():
-            return Backbone(path.read_bytes(), origin)
     name, found = _download(cache, say)
     if pictures is None:
         return found
@@ -95,10 +91,15 @@ def resolve(weights: Path | None, cache: Path, say: Callable[[str], None], pictu
 
 
 def _download(cache: Path, say: Callable[[str], None]) -> tuple[str, Backbone]:
-    """The first source that can be reached, by its name, and its float32 backbone.
+    """The source that an earlier call used, else the first that can be reached: its name and float32 backbone.
 
-    Where int8 is wanted too, so that what is wrong with int8 is never taken for a source that is out of reach.
+    For int8 too: both precisions then have the same weights, and an int8 graph that is refused is never taken for a
+    source that is out of reach.
     """
+    for name, (origin, _) in _SOURCES.items():
+        path = _graph_path(cache, name)
+        if path.exists():
+            return name, Backbone(path.read_bytes(), origin)
     reasons = []
     for name, (origin, download) in _SOURCES.items():
         try:

@@ -2,87 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from appliance.frame import Doubt
 from appliance.night_status import NightStatus
 from appliance.web.app import create_app
 from appliance.web.server import PageServer
 from appliance.web.source import PageVerdict
 from tests.browser.chromium import Chromium, Tab, wait_until
+from tests.browser.looking import LIVE, PICTURE, SIZES, contrast, overlaps, sideways
 from tests.fakes.page_source import FakePageSource, decision
-
-SIZES = {"phone": (390, 844), "desktop": (1280, 800)}
-LIVE = "document.body.dataset.link === 'live'"
-PICTURE = f"{LIVE} && document.querySelector('#screen').dataset.state === 'live'"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    chromium = Chromium(tmp_path_factory.mktemp("chromium") / "profile")
-    yield chromium
-    chromium.close()
-
-
-@pytest.fixture
-def source() -> FakePageSource:
-    return FakePageSource(rate_fps=10, size=(1280, 960))
-
-
-@pytest.fixture
-def server(source: FakePageSource) -> Iterator[PageServer]:
-    running = PageServer(create_app(source, time_zone="Europe/Berlin"), "127.0.0.1", 0)
-    running.start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def tab(browser: Chromium, server: PageServer) -> Iterator[Tab]:
-    """The page on a phone, live."""
-    opened = browser.open(width=390, height=844, phone=True)
-    opened.go(server.url)
-    opened.wait_for(LIVE)
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def artefacts(tmp_path: Path) -> Path:
-    """Where screenshots go: the folder that SITECAM_ARTEFACTS names, else the test's own."""
-    folder = Path(os.environ.get("SITECAM_ARTEFACTS") or tmp_path)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def contrast(tab: Tab, text: str, ground: str) -> float:
-    """WCAG contrast between one element's colour and another's background."""
-    colours = [
-        tab.run(f"getComputedStyle(document.querySelector('{text}')).color"),
-        tab.run(f"getComputedStyle(document.querySelector('{ground}')).backgroundColor"),
-    ]
-
-    def luminance(colour: str) -> float:
-        channels = [int(value) / 255 for value in re.findall(r"\d+", colour)[:3]]
-        linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    dark, light = sorted(luminance(colour) for colour in colours)
-    return (light + 0.05) / (dark + 0.05)
-
-
-def sideways(tab: Tab) -> int:
-    """CSS pixels by which the page is wider than the screen."""
-    return int(tab.run("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", ["phone", "desktop"])
 def test_the_page_shows_the_decision_the_version_and_the_night(
     browser: Chromium, server: PageServer, artefacts: Path, size: str, dark: bool
 ) -> None:
@@ -100,10 +37,11 @@ def test_the_page_shows_the_decision_the_version_and_the_night(
     assert "Training, round 2 of 3" in tab.text(".night")
     assert tab.text(".steps [aria-current]") == "Train"
     assert "208 labelled frames take part" in tab.text(".night")
-    assert "98.2 % right" in tab.text("#last")
+    assert "Version 7 was taken: 109 of 111 own test frames right" in tab.text("#last")
     assert tab.text("#camera") == "North gate"
     assert "9.8" in tab.text(".health")
     assert sideways(tab) == 0
+    assert overlaps(tab) == []
     assert contrast(tab, "#words", ".verdict") >= 7
     assert contrast(tab, "#version", ".model") >= 7
     assert contrast(tab, "#night-message", ".night") >= 7
@@ -117,23 +55,25 @@ def test_the_page_shows_the_decision_the_version_and_the_night(
 
 
 @pytest.mark.parametrize(
-    ("label", "confidence", "words", "beside"),
+    ("label", "confidence", "doubt", "words", "beside"),
     [
-        ("head", 0.91, "Bare head", "91 % sure"),
-        ("nobody", 0.88, "Nobody", "88 % sure"),
-        (None, 0.52, "Not sure", "Perhaps: Hardhat"),
+        ("head", 0.91, Doubt.NONE, "Bare head", "91 % sure"),
+        ("nobody", 0.88, Doubt.NONE, "Nobody", "88 % sure"),
+        (None, 0.52, Doubt.LOW_SCORE, "Unsure", "The best score is low"),
+        (None, 0.97, Doubt.UNFAMILIAR, "Unsure", "Unlike anything this camera was taught"),
     ],
 )
-def test_every_decision_has_its_own_words_icon_and_strong_contrast(
-    tab: Tab, source: FakePageSource, label: str | None, confidence: float, words: str, beside: str
+def test_every_decision_has_its_own_words_icon_reason_and_strong_contrast(
+    tab: Tab, source: FakePageSource, label: str | None, confidence: float, doubt: Doubt, words: str, beside: str
 ) -> None:
     icon = "document.querySelector('#decision-icon').getAttribute('href')"
     before = tab.run(icon)
-    source.decision = decision(label, confidence)
+    source.decision = decision(label, confidence, doubt=doubt)
     tab.wait_for(f"document.querySelector('#words').textContent === '{words}'")
-    assert beside in tab.text("#sure")
+    assert tab.text("#sure") == beside
     assert tab.run(icon) != before
     assert contrast(tab, "#words", ".verdict") >= 7
+    assert contrast(tab, "#sure", ".verdict") >= 7
 
 
 def test_without_a_model_it_says_so_and_still_shows_the_picture(tab: Tab, source: FakePageSource) -> None:
@@ -148,11 +88,11 @@ def test_without_a_model_it_says_so_and_still_shows_the_picture(tab: Tab, source
 def test_a_new_version_shows_up_by_itself(tab: Tab, source: FakePageSource) -> None:
     now = source.page.model_since_utc
     assert now is not None
-    refused = PageVerdict(9, False, "It was 3.1 % worse on this camera's own test frames", now)
+    refused = PageVerdict(9, False, "It was 3.1 % worse on this camera's own test frames", now, "judge", True)
     source.page = replace(source.page, model_version=8, last_verdict=refused)
     tab.wait_for("document.querySelector('#version').textContent === 'Version 8'")
     assert "New" in tab.text(".version")
-    assert "Version 9 was refused. It was 3.1 % worse" in tab.text("#last")
+    assert "Version 9 was not taken, at judge: It was 3.1 % worse" in tab.text("#last")
 
 
 def test_faults_are_told_in_full(tab: Tab, source: FakePageSource, artefacts: Path) -> None:
@@ -271,4 +211,5 @@ def test_landmarks_headings_and_names_are_there_for_a_screen_reader(tab: Tab) ->
     assert ("heading", "North gate") in found
     assert ("heading", "Hardhat") in found
     assert ("image", "Live picture of the site") in found
-    assert {("region", name) for name in ("Picture", "Hardhat", "Model", "Night", "Health")} <= found
+    regions = ("Alarm", "Picture", "Hardhat", "Model", "Night", "Health", "Events")
+    assert {("region", name) for name in regions} <= found

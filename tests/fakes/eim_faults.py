@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.fakes.eim_shaped import write_shaped
+from tests.fakes.parts import LABELS
 
 # What start_impulse() must answer, by fault.
 AT_START = {
@@ -41,6 +43,13 @@ AT_CLASSIFY = {
 }
 # Odd, but within the protocol: everything must go on.
 BEARABLE = ("single-bytes", "chatty")
+
+
+def write_version(
+    path: Path, version: int, *, labels: Sequence[str] = LABELS, fault: str = "none", at_frame: int = 1
+) -> Path:
+    """Write an executable that passes for an ``.eim`` of that version until its fault strikes; return its path."""
+    return write_shaped(path, f"ours:{version}:{','.join(labels)}", fault=f"{fault}@{at_frame}")
 
 
 def write_faulty(path: Path, fault: str) -> Path:

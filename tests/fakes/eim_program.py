@@ -2,6 +2,9 @@
 
 Run as a program by the files that eim_shaped.py and eim_faults.py write; it imports the standard library only, so
 that it starts in milliseconds. Usage: eim_program.py SHAPE FAULT TOKEN SOCKET
+
+SHAPE ``ours:VERSION:LABELS`` claims to be a version of our own, without the fast lane. FAULT ``NAME@FRAME`` strikes
+from that frame on.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import json
 import mmap
 import os
 import secrets
+import select
 import signal
 import socket
 import subprocess
@@ -21,14 +25,23 @@ from pathlib import Path
 from typing import Any
 
 CRASH_FRAME = 3  # faults that come "later" come with this frame
+SLOW_S = 0.25
+_MOST_MEMORY_BYTES = 512 * 2**20  # a test whose limit doesn't hold fails; it doesn't take the machine along
+_ORPHAN_S = 5.0  # a version of our own doesn't wait for ever for somebody to talk to it
 
 
 class Program:
     """One run."""
 
     def __init__(self, shape: str, fault: str, token: str) -> None:
-        self.shape, self.fault, self.token = shape, fault, token
+        self.shape, _, self.claims = shape.partition(":")
+        self.fault, _, at = fault.partition("@")
+        self.strikes_at = int(at or (CRASH_FRAME if self.fault.endswith("later") else 1))
+        self.token = token
+        shape = self.shape
         self.labels = ["bright", "dark"] if shape == "grey" else ["blue", "green", "red"]
+        if shape == "ours":
+            self.labels = self.claims.split(":")[1].split(",")
         self.side = 240 if shape == "large" else 32
         self.pixels = self.side * self.side
         self.frames = 0
@@ -96,11 +109,13 @@ class Program:
             "use_continuous_mode": sound,
         }
         project: dict[str, Any] = {"id": 4, "owner": "somebody", "name": "colours", "deploy_version": 7}
+        if self.shape == "ours":
+            project |= {"name": "test fleet", "deploy_version": int(self.claims.split(":")[0])}
         if self.shape == "old":  # as before 2024
             return {"project": project, "model_parameters": model}
         model |= {
             "has_object_tracking": False,
-            "image_resize_mode": "fit-longest",
+            "image_resize_mode": "fit-shortest" if self.shape == "ours" else "fit-longest",
             "inferencing_engine": 4,
             "thresholds": [],
         }
@@ -135,16 +150,25 @@ class Program:
 
     def classify(self, numbers: Sequence[float]) -> dict[str, Any]:
         self.frames += 1
+        ours: dict[str, Any] = dict.fromkeys(self.labels, 0.1) | {"hardhat": 0.8}
+        scores = ours if self.shape == "ours" else self.colours(numbers)
+        if self.frames >= self.strikes_at:
+            self.spoil(scores)
+        timing = dict.fromkeys(("dsp", "classification", "anomaly", "json", "stdin", "msg_handler"), 1)
+        return {"result": {"classification": scores}, "timing": timing}
+
+    def colours(self, numbers: Sequence[float]) -> dict[str, Any]:
         pixels = [int(number) for number in numbers]
         red, green, blue = (sum(pixel >> shift & 255 for pixel in pixels) for shift in (16, 8, 0))
         if self.shape == "grey":
             if not red == green == blue:
                 raise ValueError("This was not a grey picture")
             bright = red / (255 * self.pixels)
-            scores: dict[str, Any] = {"bright": bright, "dark": 1 - bright}
-        else:
-            total = red + green + blue or 1
-            scores = {"blue": blue / total, "green": green / total, "red": 1 - (blue + green) / total}
+            return {"bright": bright, "dark": 1 - bright}
+        total = red + green + blue or 1
+        return {"blue": blue / total, "green": green / total, "red": 1 - (blue + green) / total}
+
+    def spoil(self, scores: dict[str, Any]) -> None:
         first = self.labels[0]
         if self.fault == "score-not-a-number":
             scores[first] = float("nan")
@@ -156,15 +180,12 @@ class Program:
             del scores[first]
         elif self.fault == "refuses":
             raise ValueError("Classifying failed, error code was -23")
-        timing = dict.fromkeys(("dsp", "classification", "anomaly", "json", "stdin", "msg_handler"), 1)
-        return {"result": {"classification": scores}, "timing": timing}
 
 
 def send(program: Program, client: socket.socket, reply: dict[str, Any]) -> None:
     """Send one reply, or do what the fault asks instead. Most faults spare the reply to hello."""
-    fault = program.fault if program.frames or program.fault.endswith("hello") else ""
-    if fault.endswith("later") and program.frames < CRASH_FRAME:
-        fault = ""
+    strikes = program.fault.endswith("hello") or program.frames >= program.strikes_at
+    fault = program.fault if strikes else ""
     data = encoded(reply)
     FAULTS.get(fault, answer_well)(client, data)
 
@@ -222,6 +243,18 @@ def be_killed(_client: socket.socket, _data: bytes) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def answer_slowly(client: socket.socket, data: bytes) -> None:
+    time.sleep(SLOW_S)
+    client.sendall(data)
+
+
+def eat_memory(client: socket.socket, data: bytes) -> None:
+    eaten = []
+    while len(eaten) * 2**23 < _MOST_MEMORY_BYTES:
+        eaten.append(bytearray(2**23))
+    client.sendall(data)
+
+
 def send_without_end(client: socket.socket, _data: bytes) -> None:
     with contextlib.suppress(OSError):
         while True:
@@ -262,9 +295,20 @@ FAULTS: dict[str, Callable[[socket.socket, bytes], None]] = {
     "neither-success-nor-failure": changed(success=None),
     "result-not-an-object": changed(result="none"),
     "two-replies": lambda client, data: client.sendall(data + data),
+    "answers-slowly": answer_slowly,
+    "eats-memory": eat_memory,
     "single-bytes": send_single_bytes,
     "chatty": chatter,
 }
+
+
+def called(listener: socket.socket) -> bool:
+    """Wait for a client; False where whoever started us has gone."""
+    parent, ends = os.getppid(), time.monotonic() + _ORPHAN_S
+    while parent != 1 and os.getppid() == parent and time.monotonic() < ends:
+        if select.select([listener], [], [], 0.1)[0]:
+            return True
+    return False
 
 
 def serve(program: Program, path: str) -> None:
@@ -273,6 +317,8 @@ def serve(program: Program, path: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(10)
+        if program.shape == "ours" and not called(listener):
+            return
         client, _ = listener.accept()
     waiting = ""
     decoder = json.JSONDecoder()
@@ -292,10 +338,10 @@ def serve(program: Program, path: str) -> None:
 
 def main() -> None:
     shape, fault, token, path = sys.argv[1:5]
-    if fault == "exits-at-once":
+    if fault.startswith("exits-at-once"):
         print("cannot load the model: out of luck", flush=True)
         sys.exit(3)
-    if fault == "no-socket":
+    if fault.startswith("no-socket"):
         time.sleep(600)
     program = Program(shape, fault, token)
 

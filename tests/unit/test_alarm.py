@@ -93,6 +93,16 @@ def test_three_seconds_of_agreement_are_enough_at_any_rate(fps: float) -> None:
     assert len(site.begun) == 1
 
 
+@pytest.mark.parametrize("start_s", [0, 0.05, 0.1, 0.2])
+def test_three_of_five_take_half_a_second_however_fast_frames_come(start_s: float) -> None:
+    site = _Site(AlarmSettings(agree=3, of=5))
+    site.away(start_s)
+    site.see(["head"] * 10, fps=20)
+    assert not site.told
+    site.see(["head"] * 6, fps=20)
+    assert len(site.begun) == 1
+
+
 def test_most_decisions_of_a_quarter_second_must_agree_where_frames_come_fast() -> None:
     site = _Site()
     site.see(["head", "hardhat", None, "head", "hardhat"] * 100, fps=20)

@@ -22,7 +22,7 @@ from tests.fakes import parts
 from tests.fakes.pictures import encoded, scene
 
 _LABELS = ("head", "hardhat")
-_SCENES = 40
+_SCENES = 60
 
 
 def _scores(head: Sequence[float]) -> Array:
@@ -36,12 +36,12 @@ def _calibrated(own: Sequence[float], others: Sequence[float], *, floor: float =
 
 
 def test_a_label_that_other_scenes_reach_too_easily_gets_a_higher_threshold() -> None:
-    confused = [0.05] * 35 + [0.7, 0.75, 0.8, 0.85, 0.86]
+    confused = [0.05] * 55 + [0.7, 0.75, 0.8, 0.85, 0.86]
     calibration = _calibrated([0.97] * _SCENES, confused)
-    assert calibration.thresholds["head"] == pytest.approx(0.85)  # the second highest of 40: two in 41
+    assert calibration.thresholds["head"] == pytest.approx(0.8)  # the third highest of 60: three in 61
     assert calibration.thresholds["hardhat"] == 0.6
-    assert calibration.frames == 80
-    assert "head 0.85" in calibration.sentence
+    assert calibration.frames == 120
+    assert calibration.sentence == "A label is said above a score of 0.60 (head 0.80)."
 
 
 def test_no_threshold_is_below_the_floor() -> None:
@@ -51,21 +51,25 @@ def test_no_threshold_is_below_the_floor() -> None:
 
 
 def test_wrongly_labelled_frames_do_not_make_a_camera_blind() -> None:
-    calibration = _calibrated([0.9] * _SCENES, [0.02] * 34 + [0.999] * 6)
+    calibration = _calibrated([0.9] * _SCENES, [0.02] * 54 + [0.999] * 6)
     assert 0.6 < calibration.thresholds["head"] < np.float32(0.9)
     assert calibration.thresholds["head"] == pytest.approx(0.9)
+    assert "may still be called head" in calibration.sentence
+    assert "look for wrong labels" in calibration.sentence
 
 
 def test_with_few_scenes_the_floor_holds_alone_and_says_how_many_it_takes() -> None:
-    calibration = _calibrated([0.97] * 18, [0.95] * _SCENES)
-    assert calibration.thresholds == {"head": 0.6, "hardhat": 0.6}
-    assert "19 scenes of a label and 19 of others are needed" in calibration.sentence
+    for own, others in ((48, 60), (60, 18)):
+        calibration = _calibrated([0.97] * own, [0.95] * others)
+        assert calibration.thresholds["head"] == 0.6
+        assert "more is not asked of head" in calibration.sentence
+        assert "before 49 test scenes of the label and 19 of others are known" in calibration.sentence
 
 
 def test_many_frames_of_few_scenes_are_few() -> None:
-    truth = np.array([0] * 100 + [1] * 100, np.int64)
-    scenes = [str(number // 10) for number in range(200)]
-    calibration = calibrate(_scores([0.97] * 100 + [0.95] * 100), truth, scenes, _LABELS, floor=0.6)
+    truth = np.array([0] * 300 + [1] * 300, np.int64)
+    scenes = [str(number // 10) for number in range(600)]
+    calibration = calibrate(_scores([0.97] * 300 + [0.95] * 300), truth, scenes, _LABELS, floor=0.6)
     assert calibration.thresholds == {"head": 0.6, "hardhat": 0.6}
 
 
@@ -83,7 +87,7 @@ def _fill(store: FrameStore, cache: FeatureCache, manifest: Manifest, head: Head
     frames = []
     for split, first in (("train", 0), ("test", 500)):
         for number, label in enumerate(parts.LABELS):
-            seeds = range(first + 100 * number, first + 100 * number + 25)
+            seeds = range(first + 100 * number, first + 100 * number + 50)
             frames += [
                 NewFrame(encoded(scene(seed)), datetime(2026, 1, 1, tzinfo=UTC), "import", label, "me", split)  # type: ignore[arg-type]
                 for seed in seeds
@@ -95,7 +99,7 @@ def _fill(store: FrameStore, cache: FeatureCache, manifest: Manifest, head: Head
         vectors = {}
         for number, frame in enumerate(frame for frame in added if frame.split == split):
             column = parts.LABELS.index(str(frame.label))
-            if split == "test" and 25 <= number < 25 + confused:
+            if split == "test" and 50 <= number < 50 + confused:
                 column = 0
             row = kernel[:, column] + generator.normal(0, 0.1, parts.FEATURES)
             vectors[frame.id] = np.tile(row.astype(np.float32), (variants, 1))
@@ -116,13 +120,13 @@ def test_the_rules_of_a_version_rest_on_the_cached_features_of_labelled_frames(t
     head = _rows_head()
     manifest = _manifest(head)
     with FrameStore(tmp_path) as store, FeatureCache(tmp_path) as cache:
-        _fill(store, cache, manifest, head, confused=5)
+        _fill(store, cache, manifest, head, confused=10)
         rules = fitted_rules(store, cache, manifest, head, sure_above=0.5, familiar=True)
         plain = fitted_rules(store, cache, manifest, head, sure_above=0.5, familiar=False)
     assert rules.threshold("head") > 0.8
     assert rules.threshold("nobody") == 0.5
     assert rules.familiarity is not None
-    assert rules.familiarity.rows.shape == (75, parts.FEATURES)
+    assert rules.familiarity.rows.shape == (150, parts.FEATURES)
     assert rules.familiarity.of(head.layers[0][0][:, 1]) > rules.familiarity.threshold
     assert len(rules.sentences) == 2
     assert plain.familiarity is None
@@ -184,3 +188,10 @@ def test_a_damaged_store_leads_to_the_plain_floor_and_says_so(
 
 def test_a_version_that_is_not_there_leads_to_the_plain_floor(tmp_path: Path, shelf: Shelf) -> None:
     assert rules_for(tmp_path / "store", shelf, 7, sure_above=0.5, familiar=True).threshold("head") == 0.5
+
+
+def test_a_head_that_does_not_fit_its_manifest_is_not_used(tmp_path: Path) -> None:
+    head = parts.tiny_head(labels=2)
+    manifest = _manifest(head)
+    with FrameStore(tmp_path) as store, FeatureCache(tmp_path) as cache, pytest.raises(ValueError, match="2 outputs"):
+        fitted_rules(store, cache, manifest, head, sure_above=0.5, familiar=True)

@@ -92,7 +92,7 @@ def test_all_frames_of_a_request_are_one_scene_and_the_report_says_so(paths: Cam
     with FrameStore(paths.store) as store:
         assert len({frame.scene for frame in store.frames()}) == 1
     assert report.split == "train"
-    assert "all for training: they are one scene" in report.sentence
+    assert "Stored as nobody: 5 of 5 frames, all for training, because they are one scene" in report.sentence
 
 
 def test_a_request_at_another_hour_goes_to_testing_where_testing_has_too_few(paths: CameraPaths) -> None:

@@ -9,18 +9,23 @@ from typing import Any
 
 import pytest
 
-from appliance.errors import ModelError, SignatureError, SitecamError
+from appliance.errors import ConfigError, ModelError, SignatureError, SitecamError
+from appliance.frame import Pixels
 from appliance.models.head import Head
 from appliance.models.manifest import Manifest
 from appliance.models.shelf import Shelf
 from appliance.models.signing import load_public_key
 from server import fleet_init
+from server.backbone import Backbone
 from server.certificates import check_certificate
 from server.config import ServerSettings, load
+from server.demo.options import parse
+from server.demo.site import lay_out
 from server.fleet_init import make_fleet
 from server.paths import ServerPaths
 from tests.fakes.parts import INPUT, LABELS
-from tests.fakes.site import tiny_graphs, write_server_settings
+from tests.fakes.pictures import class_folders
+from tests.fakes.site import draw_folders, tiny_graphs, write_server_settings
 from tests.fakes.tree import tree_of
 
 Make = Callable[[], Manifest]
@@ -79,6 +84,63 @@ def test_a_second_call_needs_no_source_of_weights(
 
     monkeypatch.setattr(fleet_init, "resolve", refuse)
     assert make_fleet(settings, say=lambda _: None) == first
+
+
+def int8_settings(root: Path, representative: str) -> ServerSettings:
+    config = write_server_settings(root / "sitecam-server.toml")
+    keys = f'precision = "int8"\n{representative}\n'
+    config.write_text(config.read_text().replace("[night]", keys + "[night]"))
+    return load(config)
+
+
+def test_an_int8_fleet_shows_its_backbone_the_representative_pictures(
+    tmp_path: Path, tiny_backbone: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class_folders(tmp_path / "seen", seeds={"by day": range(10), "by night": range(10, 20)})
+    settings = int8_settings(tmp_path, 'representative = "seen"')
+    lines: list[str] = []
+    given: list[tuple[int, ...]] = []
+
+    def resolve(weights: Path | None, cache: Path, say: object, pictures: Pixels | None) -> Backbone:  # noqa: ARG001  # its signature
+        assert pictures is not None
+        given.append(pictures.shape)
+        return Backbone(tiny_backbone, "tests")
+
+    with tiny_graphs(tiny_backbone):
+        monkeypatch.setattr(fleet_init, "resolve", resolve)
+        make_fleet(settings, say=lines.append)
+        assert make_fleet(settings, say=lines.append).version == 1
+    assert given == [(20, INPUT.height, INPUT.width, 3)]
+    assert any(f"int8: backbone {len(tiny_backbone) / 1000:.0f} kB" in line for line in lines)
+
+
+def test_int8_without_representative_pictures_is_refused_by_its_key(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"fleet\.representative is not set.*Set fleet\.representative"):
+        int8_settings(tmp_path, "")
+
+
+def test_a_folder_of_representative_pictures_that_is_gone_stops_only_a_fleet_without_a_model(
+    tmp_path: Path, tiny_backbone: bytes
+) -> None:
+    settings = int8_settings(tmp_path, 'representative = "seen"')
+    with tiny_graphs(tiny_backbone):
+        with pytest.raises(ConfigError, match=r"fleet\.representative: there is no folder"):
+            make_fleet(settings, say=lambda _: None)
+        pictures = class_folders(tmp_path / "seen", seeds={"any": range(20)})
+        first = make_fleet(settings, say=lambda _: None)
+        pictures.rename(tmp_path / "elsewhere")
+        assert make_fleet(settings, say=lambda _: None) == first
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_the_demo_shows_an_int8_backbone_the_servers_own_pictures(tmp_path: Path, precision: str) -> None:
+    for number, name in enumerate(("dataset_client1", "dataset_client2", "dataset_server")):
+        draw_folders(tmp_path / "data" / name, labels=("head", "hardhat"), seed=number, train=0, test=1)
+    arguments = ["--data", str(tmp_path / "data"), "--work", str(tmp_path / "work"), "--precision", precision]
+    fleet = load(lay_out(parse(arguments)).server_config).fleet
+    assert fleet.precision == precision
+    if precision == "int8":
+        assert fleet.representative == tmp_path / "data" / "dataset_server"
 
 
 class Cut(Exception):  # noqa: N818  # it isn't an error, it is a power cut

@@ -1,0 +1,527 @@
+"""The fault table of a swap: each row's fault ends with the old model answering, in time, and nothing left behind.
+
+Every row has a real process for the new version beside a real, tiny ``.eim`` that runs in a live loop. The time-outs
+are short here; what is asserted is the bound that stands in the row.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from appliance.eim import child
+from appliance.eim.runner import start_impulse
+from appliance.errors import ManifestError, PartError, SignatureError
+from appliance.models.shelf import Shelf
+from appliance.models.trial import Trial, read_trial
+from appliance.models.verdict import Verdict, read_verdict, write_verdict
+from appliance.probe import QUESTIONS
+from appliance.starter import RELAPSES
+from appliance.store.frames import FrameStore
+from appliance.vision import encode_jpeg, prepare
+from tests.fakes.eim_faults import write_version
+from tests.fakes.eim_traces import Traces, segments_of_fake
+from tests.fakes.fleet import TinyFleet
+from tests.fakes.parts import INPUT, LABELS
+from tests.fakes.swap_bench import NEW, OLD, Case, FullDisk, Patience, SwapBench, kinds
+
+FOREIGN_ELF = b"\x7fELF\x02\x01\x01" + bytes(11) + b"\xf3\x00" + bytes(44)  # RISC-V
+OWN_FRAMES = 12
+PATIENT = Patience()
+IMPATIENT = Patience(reply_s=1)
+MEMORY = Patience(memory_bytes=128 * 2**20)
+
+Arrange = Callable[[SwapBench, Case], None]
+
+
+@pytest.fixture(scope="module")
+def loops(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: bytes) -> Iterator[SwapBench]:
+    bench = SwapBench(tmp_path_factory.mktemp("bench"), tiny_backbone)
+    yield bench
+    bench.stop()
+
+
+@pytest.fixture
+def bench(loops: SwapBench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SwapBench]:
+    """The loop on version 1; afterwards it is there again, and nothing more than before."""
+    temporary = tmp_path / "t"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(child, "TERM_GRACE_S", 0.3)
+    loops.home()
+    before = kinds(Traces.now())
+    yield loops
+    loops.camera.runs.set()
+    loops.home()
+    ends = time.monotonic() + 5
+    while kinds(Traces.now()) != before and time.monotonic() < ends:
+        time.sleep(0.05)  # a thread that has just ended
+    assert kinds(Traces.now()) == before
+    assert list(temporary.iterdir()) == []
+    assert segments_of_fake(tmp_path / "new.eim") == []
+
+
+# What is done to version 2 before it is tried
+
+
+def part_of(case: Case, role: str) -> Path:
+    return case.shelf.root / "parts" / case.shelf.manifest(NEW).parts[role].sha256
+
+
+def cut_short(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def staged(damage: Callable[[Path], None]) -> Callable[[SwapBench, Case], None]:
+    def arrange(_: SwapBench, case: Case) -> None:
+        case.damage = damage
+
+    return arrange
+
+
+def other(fault: str = "none", *, at_frame: int = 1, labels: tuple[str, ...] = LABELS, version: int = NEW) -> Arrange:
+    def arrange(_: SwapBench, case: Case) -> None:
+        path = case.shelf.root.parent / "new.eim"
+        case.instead = write_version(path, version, labels=labels, fault=fault, at_frame=at_frame)
+
+    return arrange
+
+
+def own_frames(bench: SwapBench, case: Case) -> None:
+    """Test frames that version 1 names right, and a version 2 that calls everything ``hardhat``."""
+    other()(bench, case)
+    chance = np.random.default_rng(5)
+    with start_impulse(case.shelf.impulse_path(OLD)) as impulse, FrameStore(case.store) as store:
+        kept = 0
+        for _ in range(400):
+            low, high = sorted(chance.integers(0, 256, 2))
+            jpeg = encode_jpeg(chance.integers(low, high + 1, (32, 32, 3), dtype=np.uint8), quality=95)
+            frame = store.add(jpeg, taken_utc=datetime.now(UTC), source="live").frame
+            scores = impulse.classify(prepare(store.pixels(frame.id), INPUT)).scores
+            label = max(scores, key=lambda each: scores[each])
+            if label == "hardhat" or frame.split != "test":
+                store.delete(frame.id)
+                continue
+            store.label(frame.id, label, by="test")
+            kept += 1
+            if kept == OWN_FRAMES:
+                return
+    raise AssertionError(f"only {kept} frames")
+
+
+def dies_when_judged(bench: SwapBench, case: Case) -> None:
+    own_frames(bench, case)
+    other("exits-mid-reply", at_frame=QUESTIONS + 3)(bench, case)
+
+
+def unreadable_frames(bench: SwapBench, case: Case) -> None:
+    own_frames(bench, case)
+    for path in (case.store / "frames").rglob("*.jpg"):
+        path.write_bytes(b"\xff\xd8\xff rubbish")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault.
+
+    Attributes:
+        found_in: The state in which it must be found.
+        says: What the reason must name.
+        arrange: Brings it about.
+        ends: ``quarantined``, or ``waits``: then it is tried again.
+        bound_s: From the offer to the verdict.
+    """
+
+    found_in: str
+    says: str
+    arrange: Arrange
+    ends: str = "quarantined"
+    bound_s: float = 20
+    patience: Patience = PATIENT
+    soak_decisions: int = 10
+    soak_deadline_s: float = 20
+
+
+TABLE: dict[str, Row] = {
+    "truncated part": Row("verify", "don't match its hash", lambda _, case: cut_short(part_of(case, "head"))),
+    "flipped byte in a part": Row("verify", "don't match its hash", lambda _, case: flip(part_of(case, "head"))),
+    "missing part": Row("verify", "is missing", lambda _, case: part_of(case, "head").unlink()),
+    "flipped byte in the manifest": Row(
+        "verify", "sign", lambda _, case: flip(case.shelf.root / "versions" / str(NEW) / "manifest.json")
+    ),
+    "label order changed": Row("verify", "labels and their order", lambda *_: None),
+    "truncated .eim": Row("probe", "ended before it could be asked", staged(cut_short)),
+    "empty .eim": Row("probe", "is empty", staged(lambda path: path.write_bytes(b"") and None)),
+    "wrong architecture": Row(
+        "probe", "built for processor 243", staged(lambda path: path.write_bytes(FOREIGN_ELF) and None)
+    ),
+    "not executable": Row("probe", "not executable", staged(lambda path: path.chmod(0o644))),
+    "vanishes after it was staged": Row("probe", "No such file", staged(lambda path: path.unlink())),
+    "says other labels": Row("probe", "says it is version 2 with labels nobody", other(labels=LABELS[::-1])),
+    "says another version": Row("probe", "says it is version 7", other(version=7)),
+    "exits at once": Row("probe", "exit status 3", other("exits-at-once")),
+    "never makes its socket": Row("probe", "made no socket", other("no-socket"), patience=Patience(start_s=1)),
+    "silent at hello": Row("probe", "gave no answer", other("silent-at-hello"), patience=Patience(start_s=1.5)),
+    "silent after hello": Row("probe", "gave no answer", other("silent"), patience=IMPATIENT),
+    "silent and deaf to signals": Row("probe", "gave no answer", other("silent-and-deaf"), patience=IMPATIENT),
+    "answers rubbish": Row("probe", "not JSON", other("rubbish")),
+    "NaN scores": Row("probe", "score nan", other("score-not-a-number")),
+    "refuses": Row("probe", "refused a request", other("refuses")),
+    "answers slowly": Row("probe", "ms for a picture", other("answers-slowly")),
+    "eats memory": Row("probe", "MemoryError", other("eats-memory"), patience=MEMORY),
+    "dies while it is judged": Row("judge", "ended while it was asked", dies_when_judged, bound_s=30),
+    "worse on the own test frames": Row("judge", "Worse on this camera's own", own_frames, bound_s=30),
+    "crashes on the 100th frame": Row(
+        "soak", "Segmentation fault", other("exits-mid-reply", at_frame=100), soak_decisions=150
+    ),
+    "killed in live work": Row("soak", "SIGKILL", other("killed-later", at_frame=QUESTIONS + 4)),
+    "silent in live work": Row("soak", "gave no answer", other("silent", at_frame=QUESTIONS + 4), patience=IMPATIENT),
+    "answers slowly in live work": Row(
+        "soak", "ms for a frame in live work", other("answers-slowly", at_frame=QUESTIONS + 1)
+    ),
+    "NaN scores in live work": Row("soak", "score nan", other("score-not-a-number", at_frame=QUESTIONS + 4)),
+    "eats memory in live work": Row(
+        "soak", "MemoryError", other("eats-memory", at_frame=QUESTIONS + 4), patience=MEMORY
+    ),
+    "the camera gives no frames": Row("soak", "live frames in time", other(), "waits", soak_deadline_s=1),
+}
+
+
+@pytest.mark.parametrize("fault", TABLE)
+def test_a_fault_ends_with_the_old_model_answering(bench: SwapBench, tmp_path: Path, fault: str) -> None:
+    row = TABLE[fault]
+    case = bench.case(tmp_path, **({"labels": LABELS[::-1]} if fault == "label order changed" else {}))
+    case.patience = row.patience
+    bench.use(case)
+    row.arrange(bench, case)
+    case.starts.clear()
+    entered: list[str] = []
+
+    def see(trial: Trial) -> None:
+        entered.append(trial.state)
+        if row.ends == "waits" and trial.state == row.found_in:
+            bench.camera.runs.clear()
+
+    swapper = bench.swapper(case, entered=see, soak_decisions=row.soak_decisions, soak_deadline_s=row.soak_deadline_s)
+    begun = time.monotonic()
+    verdict = swapper.swap(NEW)
+    took_s = time.monotonic() - begun
+
+    assert not verdict.accepted
+    assert row.says in verdict.reason
+    assert (verdict.state, verdict.quarantined) == (row.found_in, row.ends == "quarantined")
+    assert took_s < row.bound_s
+    bench.camera.runs.set()
+    bench.decides(OLD)
+    assert read_verdict(case.shelf.root, NEW) == verdict
+    assert read_trial(case.shelf.root) is None
+    assert (case.shelf.current, case.shelf.previous) == (OLD, None)
+    assert entered[-1] == ("rollback" if verdict.final else row.found_in)
+    if verdict.quarantined:
+        assert case.shelf.offered is None
+        case.shelf.offer(NEW)  # the network brings it again
+        case.starts.clear()
+        assert bench.swapper(case).swap(NEW) == verdict
+        assert (case.starts, case.shelf.offered) == ([], None)
+    else:
+        assert case.shelf.offered == NEW
+
+
+def test_a_version_that_waited_for_frames_runs_once_they_come(bench: SwapBench, tmp_path: Path) -> None:
+    case = bench.case(tmp_path)
+    other()(bench, case)
+    bench.use(case)
+    swapper = bench.swapper(case, soak_deadline_s=0.5, entered=lambda _: bench.camera.runs.clear())
+    for _ in range(4):  # more often than a version may be cut off by restarts
+        assert not swapper.swap(NEW).final
+        bench.camera.runs.set()
+        bench.decides(OLD)
+    assert bench.swapper(case).swap(NEW).accepted
+    bench.decides(NEW)
+
+
+def test_own_frames_that_cannot_be_read_leave_the_judgement_to_the_server(bench: SwapBench, tmp_path: Path) -> None:
+    case = bench.case(tmp_path)
+    unreadable_frames(bench, case)
+    bench.use(case)
+    verdict = bench.swapper(case).swap(NEW)
+    assert verdict.accepted
+    assert "the server's verdict counts" in verdict.reason
+    bench.decides(NEW)
+
+
+@pytest.mark.parametrize("damaged", ["manifest.json", "impulse.eim"])
+def test_a_good_version_is_not_blamed_for_the_running_one_s_damage(
+    bench: SwapBench, tmp_path: Path, damaged: str
+) -> None:
+    case = bench.case(tmp_path)
+    own_frames(bench, case)
+    bench.use(case)
+    flip(case.shelf.root / "versions" / str(OLD) / damaged) if damaged != "impulse.eim" else cut_short(
+        case.shelf.impulse_path(OLD)
+    )
+    verdict = bench.swapper(case).swap(NEW)
+    assert verdict.accepted, verdict.reason
+    assert "Version 1 could not be asked" in verdict.reason
+    bench.decides(NEW)
+
+
+# After the commit
+
+
+def test_a_version_that_crashes_after_its_commit_goes_back_for_good(bench: SwapBench, tmp_path: Path) -> None:
+    case = bench.case(tmp_path)
+    other("exits-mid-reply", at_frame=100)(bench, case)
+    bench.use(case)
+    assert bench.swapper(case).swap(NEW).accepted
+    begun = time.monotonic()
+    bench.decides(OLD, within_s=45)
+    assert time.monotonic() - begun < 45
+    assert case.starts.count(NEW) == 1 + RELAPSES
+    verdict = read_verdict(case.shelf.root, NEW)
+    assert verdict is not None
+    assert verdict.quarantined
+    assert f"failed {RELAPSES} times" in verdict.reason
+    assert (case.shelf.current, bench.starter.stand_in) == (OLD, None)
+    case.shelf.offer(NEW)
+    assert bench.swapper(case).swap(NEW) == verdict
+
+
+def test_a_version_that_crashes_in_the_moment_of_its_commit_is_taken_back(bench: SwapBench, tmp_path: Path) -> None:
+    case = bench.case(tmp_path)
+    other("exits-mid-reply", at_frame=100)(bench, case)
+    bench.use(case)
+
+    def wait_for_the_crash(trial: Trial) -> None:
+        if trial.state == "commit":
+            bench.decides(OLD)
+
+    verdict = bench.swapper(case, entered=wait_for_the_crash).swap(NEW)
+    assert "Segmentation fault" in verdict.reason
+    assert (verdict.quarantined, case.shelf.current, case.shelf.offered) == (True, OLD, None)
+    bench.decides(OLD)
+
+
+# What the network brings
+
+
+def refused(bench: SwapBench, shelf: Shelf, manifest: bytes, signature: bytes, parts: dict[str, bytes]) -> None:
+    before = sorted(path.relative_to(shelf.root) for path in shelf.root.rglob("*"))
+    begun = time.monotonic()
+    with pytest.raises((SignatureError, PartError, ManifestError)):
+        shelf.accept(manifest, signature, parts)
+    assert time.monotonic() - begun < 5
+    assert sorted(path.relative_to(shelf.root) for path in shelf.root.rglob("*")) == before
+    bench.decides(OLD)
+
+
+def test_what_is_wrong_on_arrival_never_reaches_the_shelf(bench: SwapBench, tmp_path: Path) -> None:
+    case = bench.case(tmp_path)
+    bench.use(case)
+    manifest, signature, parts = bench.fleet.version(3)
+    head = max(set(parts), key=lambda name: name not in case.shelf.digests())
+    damaged = bytearray(parts[head])
+    damaged[7] ^= 1
+    stranger = TinyFleet(tmp_path, bench.fleet.backbone)
+    refused(bench, case.shelf, manifest, stranger.sign(manifest), parts)
+    refused(bench, case.shelf, manifest, signature[:-1], parts)
+    refused(bench, case.shelf, manifest.replace(b'"version": 3', b'"version": 4'), signature, parts)
+    refused(bench, case.shelf, manifest, signature, {**parts, head: parts[head][:-1]})
+    refused(bench, case.shelf, manifest, signature, {**parts, head: bytes(damaged)})
+    refused(bench, case.shelf, *bench.fleet.version(NEW))  # replayed
+    refused(bench, case.shelf, *bench.fleet.version(OLD))
+
+
+@pytest.mark.parametrize("offered", [OLD, NEW, 9])
+def test_an_offer_of_what_is_older_quarantined_or_absent_changes_nothing(
+    bench: SwapBench, tmp_path: Path, offered: int
+) -> None:
+    case = bench.case(tmp_path)
+    bench.use(case)
+    if offered == NEW:
+        write_verdict(case.shelf.root, Verdict(NEW, False, "It was bad", datetime.now(UTC), state="probe"))
+    if offered == OLD:  # version 2 runs, and the network replays version 1, which is here and has no verdict
+        assert bench.swapper(case).swap(NEW).accepted
+    runs = bench.loop.version
+    assert runs is not None
+    before = {version: read_verdict(case.shelf.root, version) for version in (1, 2, 9)}
+    case.shelf.offer(offered)
+    case.starts.clear()
+    swapper = bench.swapper(case)
+    swapper.start()
+    try:
+        ends = time.monotonic() + 10
+        while case.shelf.offered is not None and time.monotonic() < ends:
+            time.sleep(0.05)
+        time.sleep(0.6)
+        bench.decides(runs)
+    finally:
+        swapper.stop()
+    assert (case.starts, case.shelf.offered, case.shelf.current) == ([], None, runs)
+    assert {version: read_verdict(case.shelf.root, version) for version in (1, 2, 9)} == before
+
+
+# No room
+
+FILLS_UP_AT = ("verify", "stage", "impulse.eim", "probe", "judge", "activate", "soak", "commit", "previous", "current")
+
+
+@pytest.mark.parametrize("at", FILLS_UP_AT)
+def test_a_full_disk_puts_a_version_off_and_it_runs_once_there_is_room(
+    bench: SwapBench, tmp_path: Path, at: str
+) -> None:
+    case = bench.case(tmp_path)
+    other()(bench, case)
+    bench.use(case)
+    swapper = bench.swapper(case)
+    disk = FullDisk(at)
+    begun = time.monotonic()
+    with disk.mounted():
+        for _ in range(4):  # more often than a version may be cut off by restarts
+            with pytest.raises(OSError, match="No space left"):
+                swapper.swap(NEW)
+            bench.decides(OLD)
+            assert (case.shelf.current, case.shelf.offered) == (OLD, NEW)
+            assert read_verdict(case.shelf.root, NEW) is None
+            assert read_trial(case.shelf.root) is None
+        assert disk.refused
+        disk.room()
+        verdict = swapper.swap(NEW)
+    assert verdict.accepted, verdict.reason
+    assert (case.shelf.current, case.shelf.previous, case.shelf.offered) == (NEW, OLD, None)
+    assert time.monotonic() - begun < 40
+    bench.decides(NEW)
+
+
+def test_a_disk_that_is_full_for_one_file_only_tells_why_the_version_waits(bench: SwapBench, tmp_path: Path) -> None:
+    case = bench.case(tmp_path)
+    other()(bench, case)
+    bench.use(case)
+    swapper = bench.swapper(case)
+    disk = FullDisk("impulse.eim")
+    with disk.mounted():
+        disk.only = True
+        verdict = swapper.swap(NEW)
+        assert (verdict.final, verdict.state, case.shelf.offered) == (False, "stage", NEW)
+        assert "No space left" in verdict.reason
+        assert read_verdict(case.shelf.root, NEW) == verdict
+        disk.room()
+        swapper.start()  # by itself, after a while
+        try:
+            ends = time.monotonic() + 20
+            while case.shelf.offered is not None and time.monotonic() < ends:
+                time.sleep(0.05)
+        finally:
+            swapper.stop()
+    assert (case.shelf.current, case.shelf.offered) == (NEW, None)
+    bench.decides(NEW)
+
+
+@pytest.mark.parametrize("at", ["rollback", f"{NEW}.json"])
+def test_a_bad_version_s_verdict_that_finds_no_room_is_written_later_without_another_try(
+    bench: SwapBench, tmp_path: Path, at: str
+) -> None:
+    case = bench.case(tmp_path)
+    other("rubbish")(bench, case)
+    bench.use(case)
+    swapper = bench.swapper(case)
+    disk = FullDisk(at)
+    with disk.mounted():
+        for _ in range(4):
+            with pytest.raises(OSError, match="No space left"):
+                swapper.swap(NEW)
+        bench.decides(OLD)
+        disk.room()
+        verdict = swapper.swap(NEW)
+    assert case.starts.count(NEW) == 1
+    assert verdict.quarantined
+    assert "not JSON" in verdict.reason
+    assert (read_trial(case.shelf.root), case.shelf.offered) == (None, None)
+
+
+def test_a_good_version_s_verdict_that_finds_no_room_is_written_later_without_another_try(
+    bench: SwapBench, tmp_path: Path
+) -> None:
+    case = bench.case(tmp_path)
+    other()(bench, case)
+    bench.use(case)
+    swapper = bench.swapper(case)
+    disk = FullDisk(f"{NEW}.json")
+    with disk.mounted():
+        for _ in range(5):
+            with pytest.raises(OSError, match="No space left"):
+                swapper.swap(NEW)
+            bench.decides(NEW)
+        disk.room()
+        assert swapper.swap(NEW).accepted
+    assert case.starts.count(NEW) == 1
+    assert (case.shelf.current, case.shelf.offered, read_trial(case.shelf.root)) == (NEW, None, None)
+
+
+def test_a_relapse_on_a_full_disk_still_ends_with_the_old_model_answering(bench: SwapBench, tmp_path: Path) -> None:
+    case = bench.case(tmp_path)
+    other("exits-mid-reply", at_frame=30)(bench, case)
+    bench.use(case)
+    assert bench.swapper(case).swap(NEW).accepted
+    disk = FullDisk(f"{NEW}.json")
+    with disk.mounted():
+        bench.decides(OLD, within_s=45)
+        assert "failed 3 times" in str(bench.starter.stand_in)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A real file system of two megabytes."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"a small file system can't be mounted here ({mounted.stderr.decode().strip()})")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(folder: Path) -> None:
+    with (folder / "filler").open("ab", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+        except OSError:
+            return
+
+
+@pytest.mark.parametrize("at", ["verify", "stage", "probe", "judge", "activate", "soak", "commit"])
+def test_a_file_system_that_is_really_full_puts_a_version_off(
+    bench: SwapBench, tmp_path: Path, small_disk: Path, at: str
+) -> None:
+    case = bench.case(small_disk)
+    case.instead = write_version(tmp_path / "new.eim", NEW)
+    bench.use(case)
+    swapper = bench.swapper(case, entered=lambda trial: fill(small_disk) if trial.state == at else None)
+    for _ in range(4):
+        try:
+            assert not swapper.swap(NEW).final  # there may be room for this one file, where another one went
+        except OSError as error:
+            assert "No space left" in str(error)  # noqa: PT017  either is right
+        bench.decides(OLD)
+        assert (case.shelf.current, case.shelf.offered) == (OLD, NEW)
+        (small_disk / "filler").unlink()
+    verdict = bench.swapper(case).swap(NEW)
+    assert verdict.accepted, verdict.reason
+    bench.decides(NEW)
