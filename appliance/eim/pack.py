@@ -79,7 +79,7 @@ def pack(
 
     Args:
         manifest: The version's manifest.
-        backbone: Its backbone part, a float32 .tflite.
+        backbone: Its backbone part, a .tflite with float32 in and out.
         head: Its head part, an .npz.
         out: The file to write or replace, mode 0755.
         interpreter: The Python to try first; None for the one that runs now.

@@ -249,7 +249,7 @@ def answer_slowly(client: socket.socket, data: bytes) -> None:
 
 
 def eat_memory(client: socket.socket, data: bytes) -> None:
-    eaten = []
+    eaten: list[bytearray] = []
     while len(eaten) * 2**23 < _MOST_MEMORY_BYTES:
         eaten.append(bytearray(2**23))
     client.sendall(data)

@@ -32,7 +32,7 @@ from appliance.live import LiveLoop
 from appliance.models import signing
 from appliance.models.shelf import Shelf
 from appliance.models.trial import read_trial, write_trial
-from appliance.models.verdict import Verdict, read_verdict
+from appliance.models.verdict import Verdict, read_verdict, write_verdict
 from appliance.starter import Starter
 from appliance.swap import Swapper, SwapRules, resume
 from tests.fakes.eim_faults import write_version
@@ -168,7 +168,7 @@ def pulled_plugs(cut: str, hold: str, held: Path) -> Iterator[None]:
 
     with (
         patch.object(swap, "write_trial", plugged(lambda _, trial: str(trial.state), write_trial)),
-        patch.object(swap, "write_verdict", plugged(lambda *_: "verdict", swap.write_verdict)),
+        patch.object(swap, "write_verdict", plugged(lambda *_: "verdict", write_verdict)),
         patch.object(Shelf, "_point", plugged(lambda _, name, __: name, Shelf._point)),
         patch.object(Shelf, "_put_version", plugged(lambda *_: "version", Shelf._put_version)),
         patch.object(Shelf, "withdraw_offer", plugged(lambda _: "withdrawal", Shelf.withdraw_offer)),

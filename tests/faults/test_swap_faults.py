@@ -86,6 +86,13 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+def become(content: bytes) -> Callable[[Path], None]:
+    def damage(path: Path) -> None:
+        path.write_bytes(content)
+
+    return damage
+
+
 def staged(damage: Callable[[Path], None]) -> Callable[[SwapBench, Case], None]:
     def arrange(_: SwapBench, case: Case) -> None:
         case.damage = damage
@@ -165,10 +172,8 @@ TABLE: dict[str, Row] = {
     ),
     "label order changed": Row("verify", "labels and their order", lambda *_: None),
     "truncated .eim": Row("probe", "ended before it could be asked", staged(cut_short)),
-    "empty .eim": Row("probe", "is empty", staged(lambda path: path.write_bytes(b"") and None)),
-    "wrong architecture": Row(
-        "probe", "built for processor 243", staged(lambda path: path.write_bytes(FOREIGN_ELF) and None)
-    ),
+    "empty .eim": Row("probe", "is empty", staged(become(b""))),
+    "wrong architecture": Row("probe", "built for processor 243", staged(become(FOREIGN_ELF))),
     "not executable": Row("probe", "not executable", staged(lambda path: path.chmod(0o644))),
     "vanishes after it was staged": Row("probe", "No such file", staged(lambda path: path.unlink())),
     "says other labels": Row("probe", "says it is version 2 with labels nobody", other(labels=LABELS[::-1])),
@@ -271,9 +276,7 @@ def test_a_good_version_is_not_blamed_for_the_running_one_s_damage(
     case = bench.case(tmp_path)
     own_frames(bench, case)
     bench.use(case)
-    flip(case.shelf.root / "versions" / str(OLD) / damaged) if damaged != "impulse.eim" else cut_short(
-        case.shelf.impulse_path(OLD)
-    )
+    cut_short(case.shelf.root / "versions" / str(OLD) / damaged)
     verdict = bench.swapper(case).swap(NEW)
     assert verdict.accepted, verdict.reason
     assert "Version 1 could not be asked" in verdict.reason
@@ -497,6 +500,10 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+def filling(folder: Path, at: str) -> Callable[[Trial], None]:
+    return lambda trial: fill(folder) if trial.state == at else None
+
+
 def fill(folder: Path) -> None:
     with (folder / "filler").open("ab", buffering=0) as file:
         try:
@@ -506,17 +513,17 @@ def fill(folder: Path) -> None:
             return
 
 
-@pytest.mark.parametrize("at", ["verify", "stage", "probe", "judge", "activate", "soak", "commit"])
-def test_a_file_system_that_is_really_full_puts_a_version_off(
-    bench: SwapBench, tmp_path: Path, small_disk: Path, at: str
+def test_a_file_system_that_is_really_full_puts_a_version_off_in_every_state(
+    bench: SwapBench, tmp_path: Path, small_disk: Path
 ) -> None:
     case = bench.case(small_disk)
     case.instead = write_version(tmp_path / "new.eim", NEW)
     bench.use(case)
-    swapper = bench.swapper(case, entered=lambda trial: fill(small_disk) if trial.state == at else None)
-    for _ in range(4):
+    for at in ("verify", "stage", "probe", "judge", "activate", "soak", "commit"):
         try:
-            assert not swapper.swap(NEW).final  # there may be room for this one file, where another one went
+            assert (
+                not bench.swapper(case, entered=filling(small_disk, at)).swap(NEW).final
+            )  # there may be room for this one file, where another one went
         except OSError as error:
             assert "No space left" in str(error)  # noqa: PT017  either is right
         bench.decides(OLD)
