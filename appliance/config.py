@@ -81,8 +81,8 @@ class AlarmSettings:
     """
 
     label: str = "head"
-    agree: int = 6
-    of: int = 8
+    agree: int = 3
+    of: int = 5
     quiet_s: float = 5.0
     familiar: bool = True
 

@@ -116,7 +116,9 @@ def _read(path: Path) -> list[Event]:
     events = []
     for line in lines:
         try:
-            events.append(_event(json.loads(line)))
+            event = _event(json.loads(line))
+            # One that lasted when the power went: nobody knows how long it did.
+            events.append(event if event.ended_utc else dataclasses.replace(event, ended_utc=event.began_utc))
         except (ValueError, KeyError, TypeError) as error:
             logger.warning("%s has a line that is no event (%r)", path, error)
     return events

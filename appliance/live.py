@@ -8,9 +8,7 @@ stops the loop. A new model is exchanged between two frames.
 
 from __future__ import annotations
 
-import itertools
 import logging
-import statistics
 import threading
 import time
 from collections import deque
@@ -18,18 +16,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from appliance.eim.runner import Impulse
 from appliance.errors import ImpulseError, SitecamError, SwapPostponedError
 from appliance.frame import Decision, Frame, Prediction
+from appliance.pace import Mark, Pace, PaceKeeper
 from appliance.vision import prepare
 
 logger = logging.getLogger(__name__)
 
 _RETRY_S = (0.5, 1, 2, 5, 10)  # between attempts to bring an .eim back
 _TICK_S = 1.0  # the thread shows that it lives at least so often
-_GAPS_KEPT = 20_000  # half an hour at 10 fps
+_COMPLAIN_S = 60.0
 
 
 class Listener(Protocol):
@@ -45,31 +42,6 @@ class RunningModel:
 
     version: int
     impulse: Impulse
-
-
-@dataclass(frozen=True)
-class Pace:
-    """The loop's decisions over some time.
-
-    Attributes:
-        decisions: How many.
-        dropped: Frames that were never classified: pushed out by a newer one, or without a model's answer.
-        gaps_ms: Times between consecutive decisions.
-    """
-
-    decisions: int
-    dropped: int
-    gaps_ms: Sequence[float]
-
-    @property
-    def longest_gap_ms(self) -> float:
-        """The longest time between two decisions; 0 where there were fewer than two."""
-        return max(self.gaps_ms, default=0.0)
-
-    @property
-    def p99_gap_ms(self) -> float:
-        """99th percentile of the times between decisions; 0 where there were fewer than two."""
-        return float(np.percentile(self.gaps_ms, 99)) if self.gaps_ms else 0.0
 
 
 class LiveLoop:
@@ -102,12 +74,10 @@ class LiveLoop:
         self._replacement: RunningModel | None = None
         self._before: RunningModel | None = None
         self._stopping = threading.Event()
-        self._decided_at: deque[float] = deque(maxlen=_GAPS_KEPT)  # time.monotonic()
-        self._answer_times_ms: deque[float] = deque(maxlen=100)
-        self._decisions = 0
-        self._dropped = 0
+        self._pace = PaceKeeper()
         self._failed_answers = 0
         self._thread: threading.Thread | None = None
+        self._complained: dict[str, float] = {}  # time.monotonic() by who
         self.model_fault: str | None = None
         self.last_failure = ""
 
@@ -120,7 +90,7 @@ class LiveLoop:
         """Put the newest frame into the mailbox; one that still waits there is dropped. Returns at once."""
         with self._changed:
             if self._waiting is not None:
-                self._dropped += 1
+                self._pace.drop()
             self._waiting = frame
             self._changed.notify_all()
 
@@ -192,46 +162,58 @@ class LiveLoop:
     @property
     def typical_ms(self) -> float:
         """Median of the running model's last answers, milliseconds; 0 before the first."""
-        with self._changed:
-            return statistics.median(self._answer_times_ms) if self._answer_times_ms else 0.0
+        return self._pace.typical_ms
 
     @property
     def dropped(self) -> int:
         """Frames that were never classified, since the start."""
-        return self._dropped
+        return self._pace.dropped
 
     @property
     def failed_answers(self) -> int:
         """How often a model was asked without giving an answer, since the start."""
         return self._failed_answers
 
-    def mark(self) -> tuple[float, int, int]:
+    def mark(self) -> Mark:
         """A point in time for :meth:`pace_since`."""
-        with self._changed:
-            return time.monotonic(), self._decisions, self._dropped
+        return self._pace.mark()
 
-    def pace_since(self, mark: tuple[float, int, int]) -> Pace:
+    def pace_since(self, mark: Mark) -> Pace:
         """The loop's decisions since a mark, with the gap that led into it."""
-        since, decisions, dropped = mark
-        with self._changed:
-            times = list(self._decided_at)
-            result = (self._decisions - decisions, self._dropped - dropped)
-        gaps = [(b - a) * 1000 for a, b in itertools.pairwise(times) if b >= since]
-        return Pace(*result, gaps)
+        return self._pace.since(mark)
 
     # The thread
 
     def _classify(self) -> None:
         while not self._stopping.is_set():
-            self._beat()
-            if self._model is None:
-                self._bring_back()
-                continue
-            self._hand_over(wait_s=_TICK_S)
-            answered = self._collect()
-            if answered:
-                self._hand_over(wait_s=0)  # before anything else: the model must not wait
-                self._conclude(*answered)
+            try:
+                self._step()
+            except Exception as error:
+                logger.exception("The live loop made a mistake of its own, and goes on with the model started afresh")
+                self._start_over(error)
+
+    def _step(self) -> None:
+        self._beat()
+        if self._model is None:
+            self._bring_back()
+            return
+        self._hand_over(wait_s=_TICK_S)
+        answered = self._collect()
+        if answered:
+            self._hand_over(wait_s=0)  # before anything else: the model must not wait
+            self._conclude(*answered)
+
+    def _start_over(self, error: Exception) -> None:
+        """After a mistake nobody knows which answer belongs to which frame."""
+        self.model_fault = self.last_failure = f"The live loop made a mistake of its own ({error!r})."
+        with self._changed:
+            model, self._model, self._before = self._model, self._before, None
+            self._failed_answers += 1
+            self._pace.drop(len(self._under_way))
+            self._under_way.clear()
+        if model:
+            model.impulse.close()
+        self._stopping.wait(_RETRY_S[0])
 
     def _hand_over(self, *, wait_s: float) -> None:
         """Give the model as many frames as it takes; wait for one only where it has none."""
@@ -270,7 +252,7 @@ class LiveLoop:
                 return False
             self._before, self._model = self._model, self._replacement
             self._replacement = None
-            self._answer_times_ms.clear()
+            self._pace.another_model()
             self._changed.notify_all()
             return True
 
@@ -287,11 +269,12 @@ class LiveLoop:
         return self._under_way.popleft(), Prediction(answer.scores, model.version, answer.elapsed_ms, answer.features)
 
     def _conclude(self, frame: Frame, prediction: Prediction) -> None:
-        decision = self._make_decision(prediction)
-        with self._changed:
-            self._decisions += 1
-            self._decided_at.append(time.monotonic())
-            self._answer_times_ms.append(prediction.classify_ms)
+        decision: Decision | None = None
+        try:
+            decision = self._make_decision(prediction)
+        except Exception as error:  # noqa: BLE001  # logged; a mistake in a rule must not end the watch
+            self._complain("The decider", error)
+        self._pace.decided(prediction.classify_ms)
         self._tell(frame, decision)
 
     def _give_up(self, model: RunningModel, error: ImpulseError) -> None:
@@ -309,7 +292,7 @@ class LiveLoop:
             if self._model is not None:
                 self._again.extendleft(reversed(asked))
                 asked = []
-            self._dropped += len(asked)
+            self._pace.drop(len(asked))
         model.impulse.close()
         for frame in asked:
             self._tell(frame, None)
@@ -353,10 +336,20 @@ class LiveLoop:
             self._changed.wait_for(lambda: self._waiting is not None or self._stopping.is_set(), wait_s)
             frame, self._waiting = self._waiting, None
             if frame is not None:
-                self._dropped += 1
+                self._pace.drop()
         if frame is not None:
             self._tell(frame, None)
 
     def _tell(self, frame: Frame, decision: Decision | None) -> None:
         for listener in self._listeners:
-            listener(frame, decision)
+            try:
+                listener(frame, decision)
+            except Exception as error:  # noqa: BLE001  # logged; nor may one in a listener
+                self._complain(f"The listener {type(listener).__name__}", error)
+
+    def _complain(self, who: str, error: Exception) -> None:
+        """Log a mistake, but not for every frame."""
+        now = time.monotonic()
+        if now - self._complained.get(who, -_COMPLAIN_S) >= _COMPLAIN_S:
+            self._complained[who] = now
+            logger.error("%s made a mistake; the loop goes on", who, exc_info=error)

@@ -46,6 +46,7 @@ class Starter:
         self._threads = threads
         self._clock = clock
         self._started: deque[tuple[float, int]] = deque(maxlen=RELAPSES + 1)
+        self._going_back: tuple[int, int] | None = None  # from and to; remembered while the disk refuses it
         self.stand_in: str | None = None
 
     def __call__(self) -> RunningModel:
@@ -108,6 +109,8 @@ class Starter:
     def _way_back(self, candidates: Sequence[int]) -> int | None:
         """Where to go back to, because the current version failed again and again; else None."""
         current = self._shelf.current
+        if self._going_back and self._going_back[0] == current:
+            return self._going_back[1]
         recent = [version for at, version in self._started if self._clock() - at < RELAPSE_S]
         if current is None or recent.count(current) < RELAPSES:
             return None
@@ -125,6 +128,8 @@ class Starter:
             self._shelf.go_back(version)
         except OSError as error:
             logger.error("Going back to version %d could not be written down: %s", version, error)
+            self._going_back = current, version
             return [f"Version {current} {failed}"]
         self._started.clear()
+        self._going_back = None
         return []

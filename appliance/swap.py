@@ -20,11 +20,12 @@ from appliance.canary import Canary
 from appliance.eim.pack import pack
 from appliance.eim.runner import Impulse
 from appliance.errors import ConfigError, ModelError, PartError, SitecamError, SwapError, SwapPostponedError
-from appliance.live import LiveLoop, Pace, RunningModel
+from appliance.live import LiveLoop, RunningModel
 from appliance.models.manifest import Manifest
 from appliance.models.shelf import Shelf
 from appliance.models.trial import State, Trial, clear_trial, read_trial, write_trial
 from appliance.models.verdict import SwapFigures, Verdict, standing_verdict, write_verdict
+from appliance.pace import Pace
 from appliance.probe import probe
 
 logger = logging.getLogger(__name__)

@@ -157,8 +157,7 @@ class SwapBench:
     def home(self) -> None:
         """Back to version 1, whatever runs."""
         if self.loop.version != OLD:
-            impulse = start_impulse(self.first_eim)
-            self.loop.exchange(RunningModel(OLD, impulse), timeout_s=10)
+            self.loop.exchange(RunningModel(OLD, start_impulse(self.first_eim)), timeout_s=10)
             self.loop.settle()
         self.decides(OLD)
 

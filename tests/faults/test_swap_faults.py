@@ -6,6 +6,8 @@ are short here; what is asserted is the bound that stands in the row.
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -20,6 +22,7 @@ import pytest
 from appliance.eim import child
 from appliance.eim.runner import start_impulse
 from appliance.errors import ManifestError, PartError, SignatureError
+from appliance.live import RunningModel
 from appliance.models.shelf import Shelf
 from appliance.models.trial import Trial, read_trial
 from appliance.models.verdict import Verdict, read_verdict, write_verdict
@@ -281,6 +284,25 @@ def test_a_good_version_is_not_blamed_for_the_running_one_s_damage(
     assert verdict.accepted, verdict.reason
     assert "Version 1 could not be asked" in verdict.reason
     bench.decides(NEW)
+
+
+def test_where_both_models_die_at_once_the_old_one_is_started_again(bench: SwapBench, tmp_path: Path) -> None:
+    case = bench.case(tmp_path)
+    other("killed-later", at_frame=QUESTIONS + 4)(bench, case)
+    bench.use(case)
+    with start_impulse(case.shelf.impulse_path(OLD)) as idle:
+        bench.loop.exchange(RunningModel(OLD, idle), timeout_s=10)  # one whose process id is known
+        bench.loop.settle()
+        bench.decides(OLD)
+
+        def kill_the_old_one(trial: Trial) -> None:
+            if trial.state == "soak":
+                os.kill(idle.pid, signal.SIGKILL)
+
+        verdict = bench.swapper(case, entered=kill_the_old_one).swap(NEW)
+        assert (verdict.quarantined, verdict.state) == (True, "soak")
+        bench.decides(OLD)
+        assert case.starts == [NEW, OLD]
 
 
 # After the commit

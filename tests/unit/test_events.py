@@ -16,7 +16,8 @@ NOON = datetime(2026, 10, 1, 12, 0, tzinfo=UTC)
 
 
 def event(minute: int, kind: str = "dark") -> Event:
-    return Event(kind, f"{kind} at {minute}", NOON + timedelta(minutes=minute), detail={"mean": 3.5})
+    began = NOON + timedelta(minutes=minute)
+    return Event(kind, f"{kind} at {minute}", began, began + timedelta(seconds=30), detail={"mean": 3.5})
 
 
 @contextlib.contextmanager
@@ -40,7 +41,7 @@ def test_events_are_shown_newest_first_and_survive_the_process(tmp_path: Path) -
 def test_an_event_that_ended_takes_the_place_of_its_beginning(tmp_path: Path) -> None:
     ended = replace(event(0), ended_utc=NOON + timedelta(minutes=9))
     with running(tmp_path / "events.jsonl") as log:
-        log.put(event(0))
+        log.put(replace(event(0), ended_utc=None))
         log.put(event(0, kind="slow"))  # of another kind: not the same
         log.put(ended)
         assert log.recent(10) == (event(0, kind="slow"), ended)
@@ -52,6 +53,13 @@ def test_an_event_of_the_process_before_can_still_end(tmp_path: Path) -> None:
         with running(tmp_path / "events.jsonl") as log:
             log.put(replace(event(0), ended_utc=ended_utc))
     assert [each.ended_utc for each in log.recent(10)] == [NOON + timedelta(minutes=9)]
+
+
+def test_an_event_that_lasted_when_the_power_went_does_not_last_for_ever(tmp_path: Path) -> None:
+    with running(tmp_path / "events.jsonl") as log:
+        log.put(replace(event(0), ended_utc=None))
+        assert log.recent(1)[0].ended_utc is None
+    assert EventLog(tmp_path / "events.jsonl").recent(1)[0].ended_utc == NOON
 
 
 def test_old_events_are_forgotten_in_memory_and_on_disk(tmp_path: Path) -> None:

@@ -1,14 +1,15 @@
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 
 from appliance.capture import Capture
 from appliance.decide import Decider
 from appliance.errors import ImpulseExitedError, SwapPostponedError
-from appliance.frame import Decision, Frame
-from appliance.live import LiveLoop, RunningModel
+from appliance.frame import Decision, Frame, Prediction
+from appliance.live import Listener, LiveLoop, RunningModel
 from tests.fakes.live_parts import ClickCamera, ScriptedImpulse
 
 
@@ -36,11 +37,19 @@ class Heard:
 class Stand:
     """A loop with its fakes, stopped at the test's end."""
 
-    def __init__(self, camera: ClickCamera, restarts: list[ScriptedImpulse]) -> None:
+    def __init__(
+        self,
+        camera: ClickCamera,
+        restarts: list[ScriptedImpulse],
+        listeners: Sequence[Listener] = (),
+        decide: Callable[[Prediction], Decision] | None = None,
+    ) -> None:
         self.camera, self.heard = camera, Heard()
         self.restarts = restarts
         self.beats = 0
-        self.loop = LiveLoop(self._restart, decide=Decider(0.6), listeners=[self.heard], beat=self._beat)
+        self.loop = LiveLoop(
+            self._restart, decide=decide or Decider(0.6), listeners=[*listeners, self.heard], beat=self._beat
+        )
         self.capture = Capture(camera, self.loop.take, timeout_s=30, rate_fps=100)
         self.loop.start()
         self.capture.start()
@@ -63,8 +72,8 @@ class Stand:
 def stand() -> Iterator[Callable[..., Stand]]:
     made: list[Stand] = []
 
-    def make(*restarts: ScriptedImpulse, every_s: float | None = 0.01) -> Stand:
-        made.append(Stand(ClickCamera(every_s=every_s), list(restarts)))
+    def make(*restarts: ScriptedImpulse, every_s: float | None = 0.01, **more: Any) -> Stand:
+        made.append(Stand(ClickCamera(every_s=every_s), list(restarts), **more))
         return made[-1]
 
     yield make
@@ -234,6 +243,40 @@ def test_gaps_and_counts_since_a_mark_are_those_of_that_span(stand: Callable[...
     assert pace.longest_gap_ms >= 300
     assert pace.decisions >= 15
     assert s.loop.pace_since(s.loop.mark()).gaps_ms == []
+
+
+def test_a_listener_that_makes_a_mistake_costs_the_others_nothing(
+    stand: Callable[..., Stand], caplog: pytest.LogCaptureFixture
+) -> None:
+    s = stand(ScriptedImpulse(1), listeners=[Broken()])
+    s.heard.wait(lambda: len(s.heard.versions) >= 20)
+    assert caplog.text.count("The listener Broken made a mistake") == 1
+
+
+class Broken:
+    def __call__(self, _: Frame, __: Decision | None) -> None:
+        raise RuntimeError("out of luck")
+
+
+def test_a_decider_that_makes_a_mistake_leaves_the_picture(stand: Callable[..., Stand]) -> None:
+    def decide(_: Prediction) -> Decision:
+        raise ZeroDivisionError
+
+    s = stand(ScriptedImpulse(1), decide=decide)
+    s.heard.wait(lambda: len(s.heard.items) >= 5)
+    assert s.heard.versions == []
+
+
+def test_a_mistake_of_the_loop_itself_costs_a_frame_and_starts_the_model_afresh(stand: Callable[..., Stand]) -> None:
+    def confuse_at_third(asked: int) -> None:
+        if asked == 3:
+            raise KeyError("a mistake nobody thought of")
+
+    first, second = ScriptedImpulse(1, confuse_at_third), ScriptedImpulse(1)
+    s = stand(first, second)
+    s.heard.wait(lambda: second.asked >= 3)
+    assert first.closed
+    assert s.loop.model_fault is None
 
 
 def test_stop_ends_threads_and_model(stand: Callable[..., Stand]) -> None:

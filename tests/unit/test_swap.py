@@ -12,13 +12,15 @@ from appliance.eim.runner import Impulse, start_impulse
 from appliance.errors import ImpulseExitedError, ImpulseSilentError
 from appliance.live import LiveLoop, RunningModel
 from appliance.models.shelf import Shelf
+from appliance.models.trial import State, Trial, read_trial, write_trial
 from appliance.models.verdict import read_verdict
 from appliance.probe import QUESTIONS
-from appliance.swap import Swapper, SwapRules, stage
+from appliance.swap import Swapper, SwapRules, resume, stage
 from tests.fakes.fleet import TinyFleet
 from tests.fakes.live_parts import ClickCamera, ScriptedImpulse
+from tests.fakes.swap_bench import FullDisk
 
-RULES = SwapRules(soak_decisions=5, soak_deadline_s=5, exchange_deadline_s=5)
+RULES = SwapRules(soak_decisions=5, soak_deadline_s=5, exchange_deadline_s=5, retry_s=0.1)
 
 
 class Bench:
@@ -158,3 +160,118 @@ def test_staging_twice_makes_the_same_file(tmp_path: Path, tiny_backbone: bytes)
     first = path.read_bytes()
     path.write_bytes(first[:100])  # a card that forgets
     assert stage(shelf, shelf.manifest(1), threads=1).read_bytes() == first
+
+
+# What stays on disk when something comes in between
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"{", b'{"version": 2}'])
+def test_a_damaged_verdict_counts_as_missing(
+    bench: Callable[[Callable[[Path], Impulse]], Bench], content: bytes
+) -> None:
+    b = bench(lambda _: ScriptedImpulse(2))
+    (b.shelf.root / "verdicts" / "2.json").write_bytes(content)
+    assert b.swapper.swap(2).accepted
+
+
+@pytest.mark.parametrize("state", ["commit", "rollback"])
+def test_a_camera_with_a_full_disk_starts_and_finishes_later_what_was_cut_off(
+    bench: Callable[[Callable[[Path], Impulse]], Bench], state: str
+) -> None:
+    starts: list[Path] = []
+
+    def new(path: Path) -> Impulse:
+        starts.append(path)
+        return ScriptedImpulse(2)
+
+    b = bench(new)
+    write_trial(b.shelf.root, Trial(2, State(state), attempt=3, reason="because", failed_in="probe"))
+    disk = FullDisk("previous" if state == "commit" else "2.json")
+    with disk.mounted():
+        resume(b.shelf)
+    assert (b.shelf.current, read_verdict(b.shelf.root, 2), b.shelf.offered) == (1, None, 2)
+    verdict = b.swapper.swap(2)
+    # What had passed must get into the loop as well; what had failed is not tried again.
+    assert verdict.accepted == (state == "commit")
+    assert len(starts) == (1 if state == "commit" else 0)
+    assert "because" in verdict.reason or verdict.accepted
+    assert (read_trial(b.shelf.root), b.shelf.offered) == (None, None)
+
+
+def test_a_trial_that_nobody_offers_any_more_is_void(bench: Callable[[Callable[[Path], Impulse]], Bench]) -> None:
+    b = bench(never_starts)
+    write_trial(b.shelf.root, Trial(2, State.SOAK, attempt=2))
+    resume(b.shelf)
+    assert read_trial(b.shelf.root) == Trial(2, State.SOAK, attempt=2)  # it is offered: it is tried again
+    b.shelf.withdraw_offer()
+    resume(b.shelf)
+    assert read_trial(b.shelf.root) is None
+
+
+def test_an_orderly_end_in_the_middle_of_a_soak_is_no_attempt(
+    bench: Callable[[Callable[[Path], Impulse]], Bench],
+) -> None:
+    b = bench(lambda _: ScriptedImpulse(2))
+    patient = SwapRules(soak_decisions=100_000, soak_deadline_s=60, exchange_deadline_s=5)
+    canary = Canary(b.shelf.root.parent / "store", b.shelf, never_starts, margin=0.05)
+    swapper = Swapper(b.shelf, b.loop, lambda _: ScriptedImpulse(2), canary, threads=1, rules=patient)
+    swapper.start()
+    ends = time.monotonic() + 20
+    while (swapper.trial is None or swapper.trial.state != State.SOAK) and time.monotonic() < ends:
+        time.sleep(0.02)
+    swapper.stop()
+    assert (b.loop.version, b.shelf.current, b.shelf.offered) == (1, 1, 2)
+    assert (read_trial(b.shelf.root), read_verdict(b.shelf.root, 2)) == (None, None)
+
+
+def test_an_unforeseen_error_costs_one_attempt_not_the_swapper(
+    bench: Callable[[Callable[[Path], Impulse]], Bench], caplog: pytest.LogCaptureFixture
+) -> None:
+    failures = [ZeroDivisionError("a fault of ours")]
+
+    def new(_: Path) -> Impulse:
+        if failures:
+            raise failures.pop()
+        return ScriptedImpulse(2)
+
+    b = bench(new)
+    b.swapper.start()
+    ends = time.monotonic() + 20
+    while b.shelf.current != 2 and time.monotonic() < ends:
+        time.sleep(0.05)
+    b.swapper.stop()
+    assert (b.shelf.current, b.loop.version) == (2, 2)
+    assert "a fault of ours" in caplog.text
+    assert "Traceback" in caplog.text
+
+
+def test_an_offer_that_can_t_be_read_is_looked_at_again(bench: Callable[[Callable[[Path], Impulse]], Bench]) -> None:
+    b = bench(lambda _: ScriptedImpulse(2))
+    (b.shelf.root / "offered").write_bytes(b"\xff\n")
+    b.swapper.start()
+    time.sleep(0.8)
+    b.shelf.offer(2)
+    ends = time.monotonic() + 20
+    while b.shelf.current != 2 and time.monotonic() < ends:
+        time.sleep(0.05)
+    b.swapper.stop()
+    assert b.shelf.current == 2
+
+
+def test_an_older_version_that_fails_at_a_person_s_wish_keeps_what_was_said_of_it(
+    bench: Callable[[Callable[[Path], Impulse]], Bench],
+) -> None:
+    b = bench(never_starts)
+    said = b.swapper.swap(2, by_person=True)
+    assert not said.accepted
+    assert "ended with status 1" in said.reason
+    assert (read_verdict(b.shelf.root, 2), read_trial(b.shelf.root)) == (None, None)
+
+
+def test_a_rollback_that_a_power_cut_interrupts_writes_no_verdict_on_the_older_version(
+    bench: Callable[[Callable[[Path], Impulse]], Bench],
+) -> None:
+    b = bench(never_starts)
+    write_trial(b.shelf.root, Trial(2, State.ROLLBACK, by_person=True, reason="it failed", failed_in="probe"))
+    resume(b.shelf)
+    assert (read_verdict(b.shelf.root, 2), read_trial(b.shelf.root)) == (None, None)
