@@ -114,21 +114,17 @@ class Swapper:
                     (self.swap if self._may_be_tried(offered) else self._withdraw)(offered)
             except Exception as error:
                 # Whatever it was, the loop goes on with what it has, and this is tried again.
-                foreseen = isinstance(error, SitecamError | OSError)
-                logger.error("The swap could not be finished: %s", error, exc_info=None if foreseen else error)
+                unforeseen = not isinstance(error, SitecamError | OSError)
+                logger.error("The swap could not be finished: %s", error, exc_info=unforeseen)
                 if not self._stopping.wait(1) and offered is not None:
                     self._retry_at[offered] = time.monotonic() + self._rules.retry_s
 
     def _may_be_tried(self, version: int) -> bool:
         """An offer comes from the network, which can't bring an older version back, nor one that isn't here."""
-        current = self._shelf.current
-        if version not in self._shelf.versions():
-            logger.error("Version %d was offered, but is not on this camera", version)
-        elif current is not None and version < current:
-            logger.error("Version %d was offered, but is older than version %d, which runs", version, current)
-        else:
-            return True
-        return False
+        may = version in self._shelf.versions() and version >= (self._shelf.current or 0)
+        if not may:
+            logger.error("Version %d was offered, but is older than what runs, or not here", version)
+        return may
 
     def swap(self, version: int, *, by_person: bool = False) -> Verdict:
         """Swap a version in, and keep the verdict.
@@ -151,13 +147,12 @@ class Swapper:
                 verdict = self._hold(trial)
             finally:
                 self.trial = None
-            verdict = replace(verdict, swap=_figures(self._loop.pace_since(mark), steady))
-            self._close(trial, verdict)
+            self._close(trial, verdict := replace(verdict, swap=_figures(self._loop.pace_since(mark), steady)))
             return verdict
 
     def _settled(self, version: int) -> Verdict | None:
         """The final verdict that stands; one that fell when there was no room for it is written down now."""
-        if self._owed and self._owed[1].version == version:
+        if self._owed:
             self._close(*self._owed)
         trial = read_trial(self._shelf.root)
         if trial and trial.version == version and _is_over(trial, self._loop.version):
@@ -225,11 +220,7 @@ class Swapper:
         self._entered(entered)
 
     def _earn(self, trial: Trial) -> str:
-        """All states up to commit.
-
-        Returns:
-            Why it runs now, in a sentence.
-        """
+        """All states up to commit; returns why it runs now, in a sentence."""
         version, running = trial.version, self._shelf.current
         if trial.attempt > _MOST_ATTEMPTS:
             raise SwapError(f"The camera restarted {_MOST_ATTEMPTS} times while it tried version {version}")

@@ -24,6 +24,7 @@ from appliance.capture import Capture
 from appliance.decide import Decider
 from appliance.eim.runner import Impulse
 from appliance.errors import ImpulseExitedError, ModelError, SwapError
+from appliance.files import write_atomically
 from appliance.fleet import write_bundle
 from appliance.live import LiveLoop
 from appliance.models.shelf import Shelf
@@ -260,7 +261,7 @@ def test_trying_again_what_something_else_stands_in_the_way_of_stays_offered(cam
 
 
 def test_a_request_is_done_once_even_if_its_answer_finds_no_room(camera: Camera) -> None:
-    real = by_hand.write_atomically
+    real = write_atomically
 
     def full(path: Path, data: bytes) -> None:
         if path.name.startswith("answer"):
