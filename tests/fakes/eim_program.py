@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 CRASH_FRAME = 3  # faults that come "later" come with this frame
-SLOW_S = 0.25
+SLOW_S = 0.15
 _MOST_MEMORY_BYTES = 512 * 2**20  # a test whose limit doesn't hold fails; it doesn't take the machine along
 _ORPHAN_S = 5.0  # a version of our own doesn't wait for ever for somebody to talk to it
 

@@ -39,7 +39,7 @@ from tests.fakes.swap_bench import NEW, OLD, Case, FullDisk, Patience, SwapBench
 FOREIGN_ELF = b"\x7fELF\x02\x01\x01" + bytes(11) + b"\xf3\x00" + bytes(44)  # RISC-V
 OWN_FRAMES = 12
 PATIENT = Patience()
-IMPATIENT = Patience(reply_s=1)
+IMPATIENT = Patience(reply_s=0.6)
 MEMORY = Patience(memory_bytes=128 * 2**20)
 
 Arrange = Callable[[SwapBench, Case], None]
@@ -205,7 +205,7 @@ TABLE: dict[str, Row] = {
     "eats memory in live work": Row(
         "soak", "MemoryError", other("eats-memory", at_frame=QUESTIONS + 4), patience=MEMORY
     ),
-    "the camera gives no frames": Row("soak", "live frames in time", other(), "waits", soak_deadline_s=1),
+    "the camera gives no frames": Row("soak", "live frames in time", other(), "waits", soak_deadline_s=0.5),
 }
 
 
@@ -253,7 +253,7 @@ def test_a_version_that_waited_for_frames_runs_once_they_come(bench: SwapBench, 
     case = bench.case(tmp_path)
     other()(bench, case)
     bench.use(case)
-    swapper = bench.swapper(case, soak_deadline_s=0.5, entered=lambda _: bench.camera.runs.clear())
+    swapper = bench.swapper(case, soak_deadline_s=0.3, entered=lambda _: bench.camera.runs.clear())
     for _ in range(4):  # more often than a version may be cut off by restarts
         assert not swapper.swap(NEW).final
         bench.camera.runs.set()

@@ -274,7 +274,7 @@ def test_a_request_is_done_once_even_if_its_answer_finds_no_room(camera: Camera)
 
 
 def test_what_is_asked_while_something_else_is_done_is_done_next(camera: Camera) -> None:
-    camera.slow_s = 1
+    camera.slow_s = 0.4
     with ThreadPoolExecutor(1) as thread:
         first = thread.submit(ask, camera.shelf, "rollback", timeout_s=20)
         wait_until(lambda: camera.swapper.trial)
