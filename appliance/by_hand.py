@@ -19,12 +19,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from appliance.ending import commit
 from appliance.errors import ModelError, SitecamError, SwapError
 from appliance.files import write_atomically
 from appliance.models.shelf import Shelf
 from appliance.models.trial import State, Trial, clear_trial, write_trial
 from appliance.models.verdict import forget_verdict, standing_verdict
-from appliance.swap import Swapper, commit, stage
+from appliance.staging import stage
+from appliance.swap import Swapper
 
 logger = logging.getLogger(__name__)
 

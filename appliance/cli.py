@@ -22,7 +22,7 @@ from appliance.fleet import enrol, load_fleet, make_node_key
 from appliance.learn_empty import Report, request_learning, wait_for_report
 from appliance.models.shelf import Shelf
 from appliance.models.trial import read_trial
-from appliance.models.verdict import read_verdict
+from appliance.models.verdict import standing_verdict
 from appliance.paths import CameraPaths
 from appliance.store.frames import FrameStore
 from appliance.store.importing import import_folders
@@ -148,7 +148,7 @@ def _models(settings: Settings, options: argparse.Namespace) -> int:
     trial = read_trial(shelf.root)
     rows = []
     for version in shelf.versions():
-        manifest, verdict = shelf.manifest(version), read_verdict(shelf.root, version)
+        manifest, verdict = shelf.manifest(version), standing_verdict(shelf.root, version)
         state = "runs" if version == shelf.current else "previous" if version == shelf.previous else ""
         if trial and trial.version == version:
             state = f"on trial: {trial.state}"

@@ -73,6 +73,7 @@ class LiveLoop:
         self._model: RunningModel | None = None
         self._replacement: RunningModel | None = None
         self._before: RunningModel | None = None
+        self._goes_back = False
         self._stopping = threading.Event()
         self._pace = PaceKeeper()
         self._failed_answers = 0
@@ -148,10 +149,19 @@ class LiveLoop:
         """
         with self._changed:
             old, self._before = self._before, None
-        if old is None:  # it answers already, because the new one failed; or there was none
-            return
-        self.exchange(old, timeout_s=timeout_s)
-        self.settle()
+            if old is None:  # it answers already, because the new one failed; or there was none
+                return
+            rejected, self._goes_back = self._model, True
+        try:
+            self.exchange(old, timeout_s=timeout_s)
+        except SwapPostponedError:
+            with self._changed:
+                self._before = old  # still at hand, should the one that stays fail
+            raise
+        finally:
+            self._goes_back = False
+        if rejected and rejected is not self._model:
+            rejected.impulse.close()
 
     @property
     def version(self) -> int | None:
@@ -250,7 +260,9 @@ class LiveLoop:
         with self._changed:
             if self._replacement is None:
                 return False
-            self._before, self._model = self._model, self._replacement
+            # Going back, the one that is replaced is no model to fall back on.
+            self._before = None if self._goes_back else self._model
+            self._model = self._replacement
             self._replacement = None
             self._pace.another_model()
             self._changed.notify_all()

@@ -17,6 +17,7 @@ from appliance.capture import Capture
 from appliance.config import CameraSettings, Settings
 from appliance.decide import Decider
 from appliance.eim.runner import RunningImpulse, start_impulse
+from appliance.ending import resume
 from appliance.errors import ModelError
 from appliance.events import EventLog
 from appliance.fleet import load_fleet
@@ -26,7 +27,7 @@ from appliance.live import LiveLoop
 from appliance.models.shelf import Shelf
 from appliance.paths import CameraPaths
 from appliance.starter import Starter
-from appliance.swap import Swapper, SwapRules, resume
+from appliance.swap import Swapper, SwapRules
 from appliance.systemd import Notifier
 from appliance.tuning import Tuner
 from appliance.watch import Watch
@@ -63,8 +64,10 @@ class CameraProcess:
         self._shelf = Shelf(paths.models, fleet.signing_key)
         self._shelf.sweep()
         resume(self._shelf)
-        if self._shelf.current is None:
-            raise ModelError("No model is active on this camera", do="Enrol it again with its bundle")
+        if not self._shelf.versions():
+            raise ModelError("There is no model on this camera", do="Enrol it again with its bundle")
+        if self._shelf.current is None:  # its pointer was damaged or lost
+            self._shelf.activate(max(self._shelf.factory or 0, self._shelf.previous or 0))
         self.notifier = Notifier(os.environ)
         self.events = EventLog(paths.events)
         self.alarm = Alarm(settings.alarm, self.events.put)
@@ -121,7 +124,7 @@ class CameraProcess:
         """
         parts: tuple[_Part, ...] = (
             *(self.page, self.events, self.loop, self.capture),
-            *(self.swapper, self._hand_over, self._tuner),
+            *(self._hand_over, self.swapper, self._tuner),
         )
         try:
             for part in parts:

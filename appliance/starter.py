@@ -15,7 +15,7 @@ from appliance.live import RunningModel
 from appliance.models.shelf import Shelf
 from appliance.models.trial import State
 from appliance.models.verdict import Verdict, standing_verdict, write_verdict
-from appliance.swap import stage
+from appliance.staging import is_intact, stage
 
 logger = logging.getLogger(__name__)
 
@@ -99,10 +99,10 @@ class Starter:
 
     def _start(self, version: int) -> Impulse:
         path = self._shelf.impulse_path(version)
-        if path.exists():
+        if is_intact(path):
             try:
                 return self._start_impulse(path)
-            except ImpulseError as error:  # the file may have rotted: its parts have hashes, it has none
+            except ImpulseError as error:  # the Python that it remembers may be gone since an upgrade
                 logger.warning("Version %d is assembled afresh: %s", version, error)
         return self._start_impulse(stage(self._shelf, self._shelf.manifest(version), threads=self._threads))
 

@@ -13,26 +13,25 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 from appliance.canary import Canary
-from appliance.eim.pack import pack
 from appliance.eim.runner import Impulse
+from appliance.ending import commit, finish, keep, new_verdict
 from appliance.errors import ConfigError, ModelError, PartError, SitecamError, SwapError, SwapPostponedError
 from appliance.live import LiveLoop, RunningModel
 from appliance.models.manifest import Manifest
 from appliance.models.shelf import Shelf
 from appliance.models.trial import State, Trial, clear_trial, read_trial, write_trial
-from appliance.models.verdict import SwapFigures, Verdict, standing_verdict, write_verdict
+from appliance.models.verdict import SwapFigures, Verdict, standing_verdict
 from appliance.pace import Pace
 from appliance.probe import probe
+from appliance.staging import stage
 
 logger = logging.getLogger(__name__)
 
 _STEADY_S = 5.0  # where nothing is known of the loop's pace yet, watch it this long first
 _SLOWER_MS = 50.0  # beside slower_by: what a busy machine may add to any answer
-_LAST = (State.COMMIT, State.ROLLBACK)
 _MOST_ATTEMPTS = 3  # restarts in the middle of a trial may be chance; three are the version's doing
 
 
@@ -176,8 +175,8 @@ class Swapper:
                 self._enter(replace(trial, reason=str(error), failed_in=failed_in), State.ROLLBACK)
             except OSError as full:  # the verdict is told all the same; after a power cut the trial starts afresh
                 logger.error("The end of the trial could not be written (%s)", full)
-            return _verdict(version, False, str(error), failed_in)
-        return _verdict(version, True, reason, State.COMMIT)
+            return new_verdict(version, False, str(error), failed_in)
+        return new_verdict(version, True, reason, State.COMMIT)
 
     def _not_now(self, version: int, error: SitecamError | OSError) -> Verdict:
         state = self.trial.state if self.trial else State.VERIFY
@@ -186,14 +185,14 @@ class Swapper:
             raise error
         self._retry_at[version] = time.monotonic() + self._rules.retry_s
         reason = f"Version {version} waits and is tried again: {error}"
-        return _verdict(version, False, reason, state, final=False)
+        return new_verdict(version, False, reason, state, final=False)
 
     def _close(self, trial: Trial, verdict: Verdict) -> None:
         if verdict.final:
             self._owed = trial, verdict
         else:
             clear_trial(self._shelf.root)  # first: were the disk too full for the verdict, it would count as an attempt
-        _keep(self._shelf, trial, verdict)
+        keep(self._shelf, trial, verdict)
         if verdict.final:
             self._withdraw(verdict.version)
         clear_trial(self._shelf.root)
@@ -314,80 +313,9 @@ class Swapper:
         )
 
 
-def stage(shelf: Shelf, manifest: Manifest, *, threads: int) -> Path:
-    """Assemble a version's ``.eim`` from its verified parts, whatever lies there.
-
-    Raises:
-        ModelError: A part is missing or damaged.
-        OSError: The disk refused.
-    """
-    path = shelf.impulse_path(manifest.version)
-    backbone, head = (shelf.part(manifest.parts[role]) for role in ("backbone", "head"))
-    pack(manifest, backbone, head, path, threads=threads)
-    return path
-
-
-def commit(shelf: Shelf, trial: Trial) -> None:
-    """Let the pointers name the version. Doing it twice does it once: a power cut in between is made good."""
-    current = shelf.current
-    if current == trial.version:
-        return
-    if trial.by_person and current is not None and trial.version < current:
-        reason = f"Somebody went back to version {trial.version}"
-        write_verdict(shelf.root, _verdict(current, False, reason, State.ROLLBACK))
-        shelf.go_back(trial.version)
-    else:
-        shelf.activate(trial.version)
-
-
-def resume(shelf: Shelf) -> None:
-    """Finish what a power cut interrupted; call it before the loop starts.
-
-    A trial in ``commit`` or ``rollback`` is brought to its end. One in an earlier state is left for the swapper,
-    which tries again and counts the attempt, unless nobody offers that version any more; meanwhile the old version
-    runs. Where the disk refuses, it is logged: a camera with a full disk must start all the same.
-    """
-    trial = read_trial(shelf.root)
-    if trial is None:
-        return
-    try:
-        if trial.state in _LAST:
-            finish(shelf, trial)
-        elif shelf.offered != trial.version:
-            clear_trial(shelf.root)
-    except OSError as error:
-        logger.error("Version %d: what a restart cut off can't be finished yet (%s)", trial.version, error)
-
-
-def finish(shelf: Shelf, trial: Trial) -> None:
-    """Bring a trial in its last state to its end.
-
-    Raises:
-        OSError: The disk refused; doing it again finishes it.
-    """
-    accepted = trial.state == State.COMMIT
-    if accepted:
-        commit(shelf, trial)
-    _keep(shelf, trial, _verdict(trial.version, accepted, trial.reason, trial.failed_in or State.COMMIT))
-    if shelf.offered == trial.version:
-        shelf.withdraw_offer()
-    clear_trial(shelf.root)
-    logger.info("Version %d: finished what was cut off (%s)", trial.version, trial.state)
-
-
 def _is_over(trial: Trial, running: int | None) -> bool:
     """Whether only its end has to be written down, with the loop as it is."""
     return trial.state == State.ROLLBACK or (trial.state == State.COMMIT and trial.version == running)
-
-
-def _keep(shelf: Shelf, trial: Trial, verdict: Verdict) -> None:
-    """Write a verdict, unless somebody asked for an older version, which did not work: what it was, it still is."""
-    if verdict.accepted or not trial.by_person:
-        write_verdict(shelf.root, verdict)
-
-
-def _verdict(version: int, accepted: bool, reason: str, state: str, *, final: bool = True) -> Verdict:
-    return Verdict(version, accepted, reason, datetime.now(UTC), state=str(state), final=final)
 
 
 def _failed_live(version: int, loop: LiveLoop) -> SwapError:

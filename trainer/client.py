@@ -18,7 +18,7 @@ from appliance.errors import NightError, SitecamError
 from appliance.models.head import Head
 from appliance.models.manifest import Manifest
 from appliance.models.shelf import Shelf
-from appliance.models.verdict import Verdict, forget_verdict, read_verdict
+from appliance.models.verdict import Verdict, forget_verdict, standing_verdict
 from appliance.night_status import NightStatus, Phase, write_night_status
 from appliance.paths import CameraPaths
 from appliance.store.features import FeatureCache
@@ -200,12 +200,15 @@ def _take_model(camera: Camera, content: RecordDict) -> Verdict:
     version = Manifest.from_bytes(manifest).version
     camera.say("receiving", f"Version {version} has arrived")
     try:
-        if version not in camera.shelf.versions():
+        if version > camera.shelf.highest or version not in camera.shelf.versions():
             camera.shelf.accept(manifest, signature, parts)
+        current = camera.shelf.current or 0
+        if version < current:
+            raise NightError(f"Version {version} is older than version {current}, which runs", means="It stays")
     except (SitecamError, OSError) as error:
         return Verdict(version, False, str(error), datetime.now(UTC))
     if camera.shelf.current != version:
-        earlier = read_verdict(camera.paths.models, version)
+        earlier = standing_verdict(camera.paths.models, version)
         if earlier and not earlier.final:  # something stood in its way: it gets a fresh answer
             forget_verdict(camera.paths.models, version)
         camera.shelf.offer(version)
@@ -216,7 +219,7 @@ def _take_model(camera: Camera, content: RecordDict) -> Verdict:
 def _wait_for_verdict(models: Path, version: int, deadline_s: float, poll_s: float = 0.2) -> Verdict:
     ends = time.monotonic() + deadline_s
     while time.monotonic() < ends:
-        verdict = read_verdict(models, version)
+        verdict = standing_verdict(models, version)
         if verdict is not None:
             return verdict
         time.sleep(poll_s)

@@ -16,6 +16,7 @@ from appliance.errors import NotAnImpulseError
 logger = logging.getLogger(__name__)
 
 TERM_GRACE_S = 2.0  # from SIGTERM to SIGKILL
+_TOO_LITTLE = (errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE)
 _KEPT_BYTES = 4096
 _TOLD_LINES = 3
 _TOLD_CHARACTERS = 400
@@ -40,6 +41,7 @@ class Child:
 
         Raises:
             NotAnImpulseError: The system can't run the file.
+            OSError: It lacks memory, processes or descriptors.
         """
         self._kept = b""
         # One pipe for both streams: Edge Impulse's own runners write their errors to stdout.
@@ -144,6 +146,8 @@ def _start(command: list[str], output: int, name: str, deadline: float) -> subpr
             if error.errno == errno.ETXTBSY and time.monotonic() < deadline:
                 time.sleep(_TICK_S)
                 continue
+            if error.errno in _TOO_LITTLE:
+                raise  # not the file's fault
             raise NotAnImpulseError(
                 f"{name} can't be run ({error.strerror})",
                 means="It is damaged, was built for another processor, or needs a program that isn't here",

@@ -187,9 +187,7 @@ class _Guard(ImpulseRunner):  # type: ignore[misc]  # the SDK has no types
                 means="A Unix socket's path must be shorter than 108 bytes",
                 do="Set TMPDIR to a shorter one",
             )
-        child = self._child = Child(
-            self._path, str(path), deadline=self._deadline, memory_bytes=self._memory_bytes
-        )
+        child = self._child = Child(self._path, str(path), deadline=self._deadline, memory_bytes=self._memory_bytes)
         client = self._client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         client.settimeout(self._left())  # so connect() never waits; it may say "try again" instead
         while True:

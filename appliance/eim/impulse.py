@@ -278,7 +278,7 @@ def end_cleanly(leftovers: Leftovers) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, end)
-    parent = os.getppid()
+    parent = int(os.environ.get("SITECAM_PARENT") or os.getppid())  # the shell at our head names it
 
     def end_if_orphaned(number: int, frame: object) -> None:
         # Linux sends this when the *thread* that started us ends, which is no reason to go.

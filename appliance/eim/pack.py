@@ -54,10 +54,11 @@ sys.exit(main(sys.argv[1:], read))
 _HEADER = """\
 #!/bin/sh
 # A Sitecam impulse, version {version}: a zip application for the first Python here that can run it.
-# -I: no environment variable and no folder changes what it imports.
+# -I: no environment variable and no folder changes what it imports. It ends with whoever started it, even if that
+# dies before Python runs: hence the parent.
 for python in {pythons}; do
   if "$python" -I -c {check} 2>/dev/null; then
-    exec "$python" -I "$0" "$@"
+    SITECAM_PARENT=$PPID exec "$python" -I "$0" "$@"
   fi
 done
 echo "$0: no Python here has numpy and ai-edge-litert (or tflite-runtime); install Sitecam here" >&2

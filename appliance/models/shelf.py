@@ -27,6 +27,7 @@ from appliance.errors import ManifestError, ModelError, PartError
 from appliance.files import sweep_temporaries, sync_folder, write_atomically
 from appliance.models.manifest import Manifest, Part
 from appliance.models.signing import verify
+from appliance.models.verdict import standing_verdict
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +64,8 @@ class Shelf:
         wanted = {self.current, self.previous, self.factory, self.offered}
         for version in self.versions():
             if version not in wanted:
-                self.impulse_path(version).unlink(missing_ok=True)
+                for path in self.impulse_path(version).parent.glob("impulse.*"):
+                    path.unlink(missing_ok=True)
 
     # What is there
 
@@ -213,8 +215,11 @@ class Shelf:
 
     @property
     def highest(self) -> int:
-        """The highest version ever accepted; 0 for none."""
-        return self._read("highest") or 0
+        """The highest version ever accepted; 0 for none. Where its pointer is damaged, the highest one here."""
+        found = self._read("highest")
+        if found is None and (self.root / "highest").exists():
+            return max(self.versions(), default=0)
+        return found or 0
 
     @property
     def factory(self) -> int | None:
@@ -227,12 +232,16 @@ class Shelf:
 
     def go_back(self, version: int) -> None:
         """Make an older version the one that runs; the one that ran is no version to go back to."""
-        before = [each for each in self.versions() if each < version]
+        before = [each for each in self.versions() if each < version and self._was_good(each)]
         if before:
             self._point("previous", before[-1])
         else:
             (self.root / "previous").unlink(missing_ok=True)
         self._point("current", version)
+
+    def _was_good(self, version: int) -> bool:
+        verdict = standing_verdict(self.root, version)
+        return version == self.factory or (verdict is not None and verdict.accepted)
 
     def activate(self, version: int) -> None:
         """Make a version the one that runs from now on and after the next start."""
@@ -254,18 +263,14 @@ class Shelf:
         write_atomically(self.root / name, f"{version}\n".encode())
 
     def _read(self, name: str) -> int | None:
+        """The version that a pointer names; None where it is missing, or damaged, which is logged."""
         try:
-            text = (self.root / name).read_text(encoding="ascii")
+            return int((self.root / name).read_text(encoding="ascii"))
         except FileNotFoundError:
             return None
-        try:
-            return int(text)
         except ValueError as error:
-            raise ModelError(
-                f"{self.root / name} holds {text[:40]!r}, not a version",
-                means="Which model to run is unknown",
-                do=f"Write one of these numbers into it: {', '.join(map(str, self.versions()))}",
-            ) from error
+            logger.error("%s names no version (%s); it counts as missing", self.root / name, error)
+            return None
 
 
 def _check(part: Part, data: bytes) -> None:

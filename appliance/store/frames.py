@@ -328,7 +328,10 @@ class FrameStore:
     def _select(self, where: str, values: Sequence[str]) -> list[FrameRecord]:
         query = f"SELECT {_COLUMNS} FROM frames JOIN scenes ON scene = scenes.id WHERE {where}"  # noqa: S608  # where: our own constants
         with self._lock:
-            rows = self._database.execute(f"{query} ORDER BY taken_utc, frames.rowid", values).fetchall()
+            try:
+                rows = self._database.execute(f"{query} ORDER BY taken_utc, frames.rowid", values).fetchall()
+            except sqlite3.Error as error:
+                raise StoreError(f"The frame store can't be read ({error})", do="Check the disk") from error
         return [_record(row) for row in rows]
 
     @contextmanager

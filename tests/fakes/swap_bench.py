@@ -26,8 +26,9 @@ from appliance.frame import Frame
 from appliance.live import LiveLoop, RunningModel
 from appliance.models.shelf import Shelf
 from appliance.models.trial import Trial, write_trial
+from appliance.staging import stage
 from appliance.starter import Starter
-from appliance.swap import Swapper, SwapRules, stage
+from appliance.swap import Swapper, SwapRules
 from tests.fakes.eim_traces import Traces
 from tests.fakes.fleet import TinyFleet
 from tests.fakes.live_parts import ClickCamera

@@ -23,18 +23,19 @@ from unittest.mock import patch
 
 import pytest
 
-from appliance import swap
+from appliance import ending, swap
 from appliance.canary import Canary
 from appliance.capture import Capture
 from appliance.decide import Decider
 from appliance.eim.runner import RunningImpulse, start_impulse
+from appliance.ending import resume
 from appliance.live import LiveLoop
 from appliance.models import signing
 from appliance.models.shelf import Shelf
 from appliance.models.trial import read_trial, write_trial
 from appliance.models.verdict import Verdict, read_verdict, write_verdict
 from appliance.starter import Starter
-from appliance.swap import Swapper, SwapRules, resume
+from appliance.swap import Swapper, SwapRules
 from tests.fakes.eim_faults import write_version
 from tests.fakes.eim_traces import runs, segments_of, segments_of_fake
 from tests.fakes.fleet import TinyFleet
@@ -168,7 +169,7 @@ def pulled_plugs(cut: str, hold: str, held: Path) -> Iterator[None]:
 
     with (
         patch.object(swap, "write_trial", plugged(lambda _, trial: str(trial.state), write_trial)),
-        patch.object(swap, "write_verdict", plugged(lambda *_: "verdict", write_verdict)),
+        patch.object(ending, "write_verdict", plugged(lambda *_: "verdict", write_verdict)),
         patch.object(Shelf, "_point", plugged(lambda _, name, __: name, Shelf._point)),
         patch.object(Shelf, "_put_version", plugged(lambda *_: "version", Shelf._put_version)),
         patch.object(Shelf, "withdraw_offer", plugged(lambda _: "withdrawal", Shelf.withdraw_offer)),
@@ -394,7 +395,6 @@ def test_real_eim_files_end_with_a_camera_that_is_cut(site: Site, where: str) ->
     assert not [segment for segment in memory if segment.exists()]
 
 
-@pytest.mark.xfail(strict=True, reason="impulse.end_cleanly() takes whoever is its parent by then for the one it had")
 def test_a_real_eim_ends_when_its_camera_is_cut_while_it_starts(site: Site) -> None:
     camera = site.begin(real=True)
     wait_until(site.processes)  # the shell at its head has just begun

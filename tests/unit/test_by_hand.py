@@ -23,6 +23,7 @@ from appliance.canary import Canary
 from appliance.capture import Capture
 from appliance.decide import Decider
 from appliance.eim.runner import Impulse
+from appliance.ending import resume
 from appliance.errors import ImpulseExitedError, ModelError, SwapError
 from appliance.files import write_atomically
 from appliance.fleet import write_bundle
@@ -32,7 +33,7 @@ from appliance.models.signing import public_pem
 from appliance.models.trial import State, Trial, read_trial, write_trial
 from appliance.models.verdict import Verdict, read_verdict, write_verdict
 from appliance.starter import Starter
-from appliance.swap import Swapper, SwapRules, resume
+from appliance.swap import Swapper, SwapRules
 from server.certificates import make_certificates
 from server.paths import ServerPaths
 from tests.fakes.fleet import TinyFleet

@@ -142,8 +142,14 @@ def test_a_manifest_reads_back_as_it_was_written(fleet: TinyFleet) -> None:
     assert Manifest.from_bytes(manifest).to_bytes() == manifest
 
 
-def test_a_pointer_that_holds_rubbish_says_which_versions_there_are(tmp_path: Path, fleet: TinyFleet) -> None:
+@pytest.mark.parametrize("rubbish", [b"one", b"", b"\xff\xfe"])
+def test_a_pointer_that_holds_rubbish_counts_as_missing_and_is_logged(
+    tmp_path: Path, fleet: TinyFleet, caplog: pytest.LogCaptureFixture, rubbish: bytes
+) -> None:
     shelf = fleet.shelf(tmp_path / "models", 1)
-    (shelf.root / "current").write_text("one")
-    with pytest.raises(ModelError, match="Write one of these numbers into it: 1"):
-        assert shelf.current
+    shelf.accept(*fleet.version(4))
+    (shelf.root / "current").write_bytes(rubbish)
+    assert shelf.current is None
+    assert "names no version" in caplog.text
+    (shelf.root / "highest").write_bytes(rubbish)
+    assert shelf.highest == 4  # an older version must not come back over the network for that

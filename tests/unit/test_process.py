@@ -1,4 +1,5 @@
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -98,10 +99,20 @@ def test_a_taken_port_is_named_with_its_option_and_nothing_is_left_running(confi
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("live-")]
 
 
-def test_a_camera_without_an_active_model_says_what_to_do(config: Path, tmp_path: Path) -> None:
-    (tmp_path / "state" / "models" / "current").unlink()
+def test_a_camera_without_a_model_says_what_to_do(config: Path, tmp_path: Path) -> None:
+    shutil.rmtree(tmp_path / "state" / "models" / "versions")
     with pytest.raises(ModelError, match="Enrol it again"):
         CameraProcess(load(config))
+
+
+def test_a_camera_whose_pointer_is_lost_runs_what_it_has(config: Path, tmp_path: Path, port: int) -> None:
+    (tmp_path / "state" / "models" / "current").write_bytes(b"\xff")
+    process = CameraProcess(load(config))
+    process.start()
+    try:
+        wait_for(port, lambda state: state["model"]["version"] == 1)
+    finally:
+        process.stop()
 
 
 def test_a_camera_whose_pictures_are_gone_shows_the_fault_and_recovers(config: Path, port: int, tmp_path: Path) -> None:

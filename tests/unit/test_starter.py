@@ -7,8 +7,8 @@ from appliance.eim.runner import Impulse, start_impulse
 from appliance.errors import ImpulseExitedError, ModelError
 from appliance.models.shelf import Shelf
 from appliance.models.verdict import Verdict, read_verdict, write_verdict
+from appliance.staging import stage
 from appliance.starter import RELAPSE_S, RELAPSES, Starter
-from appliance.swap import stage
 from tests.fakes.fleet import TinyFleet
 from tests.fakes.live_parts import ScriptedImpulse
 from tests.fakes.swap_bench import FullDisk

@@ -9,13 +9,15 @@ from appliance.canary import Canary
 from appliance.capture import Capture
 from appliance.decide import Decider
 from appliance.eim.runner import Impulse, start_impulse
+from appliance.ending import resume
 from appliance.errors import ImpulseExitedError, ImpulseSilentError
 from appliance.live import LiveLoop, RunningModel
 from appliance.models.shelf import Shelf
 from appliance.models.trial import State, Trial, read_trial, write_trial
 from appliance.models.verdict import read_verdict
 from appliance.probe import QUESTIONS
-from appliance.swap import Swapper, SwapRules, resume, stage
+from appliance.staging import stage
+from appliance.swap import Swapper, SwapRules
 from tests.fakes.fleet import TinyFleet
 from tests.fakes.live_parts import ClickCamera, ScriptedImpulse
 from tests.fakes.swap_bench import FullDisk

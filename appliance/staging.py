@@ -1,0 +1,42 @@
+"""Assembles the .eim of a version from its parts, and tells whether the file is still what was assembled."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from appliance.eim.pack import pack
+from appliance.files import write_atomically
+from appliance.models.manifest import Manifest
+from appliance.models.shelf import Shelf
+
+
+def stage(shelf: Shelf, manifest: Manifest, *, threads: int) -> Path:
+    """Assemble a version's ``.eim`` from its verified parts, whatever lies there.
+
+    Raises:
+        ModelError: A part is missing or damaged.
+        OSError: The disk refused.
+    """
+    path = shelf.impulse_path(manifest.version)
+    backbone, head = (shelf.part(manifest.parts[role]) for role in ("backbone", "head"))
+    pack(manifest, backbone, head, path, threads=threads)
+    write_atomically(_hash_path(path), _hash_of(path).encode())
+    return path
+
+
+def is_intact(path: Path) -> bool:
+    """Whether an assembled ``.eim`` is there, byte for byte: a card forgets, and the file is read at every start."""
+    try:
+        return _hash_path(path).read_bytes() == _hash_of(path).encode()
+    except OSError:
+        return False
+
+
+def _hash_path(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _hash_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
