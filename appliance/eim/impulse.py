@@ -6,12 +6,9 @@ two of these beside the live loop: no Pillow, no OpenCV, no cryptography. Error 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
-import mmap
 import os
-import signal
 import socket
 import sys
 import time
@@ -24,38 +21,16 @@ import numpy.typing as npt
 
 from appliance.eim.framing import Message, Messages
 from appliance.eim.lane import SLOTS, Lane
+from appliance.eim.leftovers import Leftovers, end_cleanly
 from appliance.eim.model import Array, Facts, Model
+from appliance.eim.pipeline import Pipeline
 from appliance.errors import SitecamError
 from appliance.models.head import Head
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where Linux keeps POSIX shared memory; a client opens it by name
 _CHUNK_BYTES = 256 * 1024
 _WHITE = 0xFFFFFF
 _NOT_PIXELS = f"Failed to parse classify array, should contain pixels, 0 to {_WHITE}"
-_PR_SET_PDEATHSIG = 1
 _USAGE = "Requires one parameter (either: '--print-info', 'stdin' or the name of a socket)"
-
-
-class Leftovers:
-    """Names in the file system that must not outlive this process, whichever way it ends."""
-
-    def __init__(self) -> None:
-        self._paths: set[Path] = set()
-
-    def add(self, path: Path) -> Path:
-        """Note a name, before the file is made: a signal may come in between."""
-        self._paths.add(path)
-        return path
-
-    def remove(self, path: Path) -> None:
-        """Delete one of them now."""
-        path.unlink(missing_ok=True)
-        self._paths.discard(path)
-
-    def sweep(self) -> None:
-        """Delete all of them."""
-        for path in list(self._paths):
-            self.remove(path)
 
 
 class Refusal(Exception):  # noqa: N818  an answer to the client, not a fault of ours
@@ -87,9 +62,7 @@ class Impulse:
         except Refusal as refusal:
             return {"id": body["id"], "success": False, "error": str(refusal)}
         if "timing" in reply:
-            spent_ms = (time.perf_counter() - begun) * 1000
-            others = {"json": message.json_ms, "stdin": message.stdin_ms, "msg_handler": spent_ms}
-            reply["timing"] = {name: round(value) for name, value in (reply["timing"] | others).items()}
+            reply["timing"] = _timing(reply, message, (time.perf_counter() - begun) * 1000)
         return {"id": body["id"], "success": True} | reply
 
     def _reply(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -155,7 +128,7 @@ class Impulse:
         """Offer shared memory for the pixels; where there is none, clients send JSON instead."""
         size_bytes = self._pixels * np.dtype(np.float32).itemsize
         try:
-            name, memory = self._segment(size_bytes)
+            name, memory = self._leftovers.segment(size_bytes)
         except OSError as error:
             return {"features_shm_error": f"Shared memory can't be had ({error.strerror})"}
         self._shared = np.frombuffer(memory, np.float32)
@@ -166,29 +139,11 @@ class Impulse:
         """Offer the fast lane; our own live loop does without it where there is no shared memory."""
         lane = Lane(self._facts.width, self._facts.height, self._model.feature_count)
         try:
-            name, memory = self._segment(lane.size_bytes)
+            name, memory = self._leftovers.segment(lane.size_bytes)
         except OSError:
             return {}
         self._lane = lane.pictures(memory), lane.feature_rows(memory)
         return {"sitecam_lane": {"name": name, "size_bytes": lane.size_bytes, "features": lane.features}}
-
-    def _segment(self, size_bytes: int) -> tuple[str, mmap.mmap]:
-        """Make shared memory; by hand, because multiprocessing would start a process to watch over it.
-
-        Raises:
-            OSError: There is none.
-        """
-        path = self._leftovers.add(SHARED_MEMORY / f"sitecam-{os.urandom(6).hex()}")
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-            try:
-                os.posix_fallocate(descriptor, 0, size_bytes)  # a full /dev/shm says so now, not by SIGBUS later
-                return f"/{path.name}", mmap.mmap(descriptor, size_bytes)
-            finally:
-                os.close(descriptor)
-        except OSError:
-            self._leftovers.remove(path)
-            raise
 
     def _numbers(self, values: list[Any]) -> Array:
         if not set(map(type, values)) <= {int, float}:
@@ -219,14 +174,47 @@ class Impulse:
     def _classify_lane(self, slot: object) -> dict[str, Any]:
         if self._lane is None or type(slot) is not int or not 0 <= slot < SLOTS:
             raise Refusal("Cannot use 'classify_lane', there is no such slot")
-        pictures, rows = self._lane
-        return self._answered(lambda: self._model.scores_and_features(pictures[slot], rows[slot]))
+        row = self._lane[1][slot]
+
+        def ask() -> tuple[list[float], float, float]:
+            spent = self.run_ahead(slot)
+            return self._model.head_scores(row[np.newaxis]), *spent
+
+        return self._answered(ask)
+
+    def slot_asked_ahead(self, message: Message) -> int | None:
+        """The slot that a proper fast-lane request names; None for any other message."""
+        body = message.body
+        if body is None or self._lane is None or type(body.get("id")) is not int:
+            return None
+        request = body.get("classify_lane")
+        slot = request.get("slot") if isinstance(request, dict) else None
+        return slot if type(slot) is int and 0 <= slot < SLOTS else None
+
+    def run_ahead(self, slot: int) -> tuple[float, float]:
+        """The model's part of a fast-lane request; see :meth:`appliance.eim.model.Model.run`."""
+        pictures, rows = self._lane or ([], [])
+        return self._model.run(pictures[slot], rows[slot])
+
+    def answer_ahead(self, message: Message, slot: int, spent: tuple[float, float] | Exception) -> dict[str, Any]:
+        """The reply to a fast-lane request whose model part is done."""
+        _, rows = self._lane or ([], [])
+        number = (message.body or {})["id"]
+        try:
+            if isinstance(spent, Exception):
+                raise Refusal(f"Classifying failed, {spent}")
+            reply = self._classified(self._model.head_scores(rows[slot][np.newaxis]), *spent)
+        except Refusal as refusal:
+            return {"id": number, "success": False, "error": str(refusal)}
+        return {"id": number, "success": True} | reply | {"timing": _timing(reply, message, sum(spent))}
 
     def _answered(self, ask: Callable[[], tuple[list[float], float, float]]) -> dict[str, Any]:
         try:
-            scores, dsp_ms, classification_ms = ask()
+            return self._classified(*ask())
         except RuntimeError as error:
             raise Refusal(f"Classifying failed, {error}") from error
+
+    def _classified(self, scores: list[float], dsp_ms: float, classification_ms: float) -> dict[str, Any]:
         if not all(map(math.isfinite, scores)):
             raise Refusal("Classifying failed, a score is not a number")
         return {
@@ -235,19 +223,43 @@ class Impulse:
         }
 
 
+def _timing(reply: dict[str, Any], message: Message, spent_ms: float) -> dict[str, int]:
+    """Whole milliseconds, as the protocol has them."""
+    others = {"json": message.json_ms, "stdin": message.stdin_ms, "msg_handler": spent_ms}
+    return {name: round(value) for name, value in (reply["timing"] | others).items()}
+
+
 def serve(impulse: Impulse, receive: Callable[[], bytes], send: Callable[[bytes], object], end: bytes) -> None:
     """Answer one client until it closes; every reply is JSON followed by ``end``.
 
     Raises:
         ImpulseGarbledError: Far too much came without a whole message.
     """
+
+    def reply(body: dict[str, Any]) -> None:
+        send(json.dumps(body, allow_nan=False).encode() + end)
+
+    def finish(asked: tuple[Message, int], spent: tuple[float, float] | Exception) -> None:
+        reply(impulse.answer_ahead(*asked, spent))
+
+    def run(asked: tuple[Message, int]) -> tuple[float, float]:
+        return impulse.run_ahead(asked[1])
+
     messages = Messages()
+    ahead: Pipeline[tuple[Message, int], tuple[float, float]] = Pipeline(run, finish)
     try:
         while chunk := receive():
             for message in messages.feed(chunk):
-                send(json.dumps(impulse.answer(message), allow_nan=False).encode() + end)
+                slot = impulse.slot_asked_ahead(message)
+                if slot is not None:
+                    ahead.submit((message, slot))
+                    continue
+                ahead.drain()  # one model, and replies in the order of the requests
+                reply(impulse.answer(message))
     except (BrokenPipeError, ConnectionResetError):
         return  # the client went while it was being answered: an end like any other
+    finally:
+        ahead.close()
 
 
 def serve_socket(impulse: Impulse, path: Path, leftovers: Leftovers) -> None:
@@ -267,29 +279,6 @@ def serve_socket(impulse: Impulse, path: Path, leftovers: Leftovers) -> None:
     leftovers.remove(path)  # one client only: nobody else need find it
     with connection:
         serve(impulse, lambda: connection.recv(_CHUNK_BYTES), connection.sendall, b"\n\0")
-
-
-def end_cleanly(leftovers: Leftovers) -> None:
-    """Make the signals that end a program, and the death of the parent, take the leftovers along."""
-
-    def end(number: int, _frame: object) -> None:
-        leftovers.sweep()
-        os._exit(128 + number)
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, end)
-    parent = int(os.environ.get("SITECAM_PARENT") or os.getppid())  # the shell at our head names it
-
-    def end_if_orphaned(number: int, frame: object) -> None:
-        # Linux sends this when the *thread* that started us ends, which is no reason to go.
-        if os.getppid() != parent:
-            end(number, frame)
-
-    prctl = getattr(ctypes.CDLL(None), "prctl", None)
-    if prctl is not None:
-        signal.signal(signal.SIGUSR1, end_if_orphaned)
-        prctl(_PR_SET_PDEATHSIG, signal.SIGUSR1)
-        end_if_orphaned(signal.SIGUSR1, None)  # it may have died while we asked to be told
 
 
 def main(arguments: list[str], read: Callable[[str], bytes]) -> int:

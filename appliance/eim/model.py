@@ -89,21 +89,28 @@ class Model:
         begun = time.perf_counter()
         # No name for the view: the interpreter refuses to run while anything refers to its tensors.
         unpack(packed, self._input()[0])
-        return self._answer(begun, None)
+        ready = time.perf_counter()
+        self._interpreter.invoke()
+        scores = self.head_scores(self._output())
+        return scores, (ready - begun) * 1000, (time.perf_counter() - ready) * 1000
 
-    def scores_and_features(self, rgb: npt.NDArray[np.uint8], features: Array) -> tuple[list[float], float, float]:
-        """Classify one picture, uint8 [height, width, 3] RGB; write its features into ``features``.
+    def run(self, rgb: npt.NDArray[np.uint8], features: Array) -> tuple[float, float]:
+        """Run the backbone on one picture, uint8 [height, width, 3] RGB; write its features into ``features``.
 
-        Returns and raises as :meth:`scores`.
+        Returns:
+            Milliseconds of taking the picture in; milliseconds of the backbone.
+
+        Raises:
+            RuntimeError: The interpreter failed.
         """
         begun = time.perf_counter()
         np.copyto(self._input()[0], rgb)
-        return self._answer(begun, features)
-
-    def _answer(self, begun: float, features: Array | None) -> tuple[list[float], float, float]:
         ready = time.perf_counter()
         self._interpreter.invoke()
-        if features is not None:
-            np.copyto(features, self._output()[0])
-        scores: list[float] = self._head.scores(self._output())[0].tolist()
-        return scores, (ready - begun) * 1000, (time.perf_counter() - ready) * 1000
+        np.copyto(features, self._output()[0])
+        return (ready - begun) * 1000, (time.perf_counter() - ready) * 1000
+
+    def head_scores(self, features: Array) -> list[float]:
+        """Scores in the order of the labels, for float32 [1, features]."""
+        scores: list[float] = self._head.scores(features)[0].tolist()
+        return scores

@@ -32,7 +32,9 @@ _SOURCES = (
     "eim/framing.py",
     "eim/impulse.py",
     "eim/lane.py",
+    "eim/leftovers.py",
     "eim/model.py",
+    "eim/pipeline.py",
 )
 _PACKAGE = b'"""Part of a packed impulse."""\n'  # not the room's own __init__: that may import more one day
 _MAIN = b"""\

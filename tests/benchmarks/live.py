@@ -2,7 +2,7 @@
 
 The loop is the camera process that a Pi runs, its camera a folder that brings frames faster than the model takes them,
 its page open in one viewer. The bare invoke is LiteRT on the very same backbone in a process of its own. They run by
-turns of a second or two, the other one stopped meanwhile, so that a machine's changing pace hits both alike. Beside
+turns of less than a second, the other one stopped meanwhile, so that a machine's changing pace hits both alike. Beside
 them, Edge Impulse's SDK as its own example drives it (a list through shared memory, its own resize), on the same .eim.
 """
 
@@ -68,8 +68,8 @@ print(json.dumps(times[5:]))
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of ``python -m tests.benchmarks live``."""
     parser.add_argument("--backbone", type=Path, help="a .tflite part or a Keras weights file (.h5)")
-    parser.add_argument("--seconds", type=float, default=1.5, help="of each turn (%(default)s)")
-    parser.add_argument("--turns", type=int, default=15, help="bare and loop by turns, so often (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.6, help="of each turn (%(default)s)")
+    parser.add_argument("--turns", type=int, default=40, help="bare and loop by turns, so often (%(default)s)")
     parser.add_argument("--precision", choices=["float32", "int8"], action="append", help="default: both")
     parser.add_argument("--threads", type=int, action="append", help="CPU threads of the model; default: 1 and 2")
     parser.add_argument("--json", type=Path, help="write the figures there too")
@@ -100,7 +100,7 @@ def _row(folder: Path, options: argparse.Namespace, precision: Precision, thread
         site = rig.make_site(folder / "site", graph, rate_fps=rate_fps, threads=threads)
         bare_ms, loop_ms, figures = _by_turns(bare, site, options.seconds, options.turns)
     eim = site.shelf().impulse_path(1)
-    naive = _times(_NAIVE, eim, site.config.parent / "pictures" / "0.jpg", 3 * options.seconds)
+    naive = _times(_NAIVE, eim, site.config.parent / "pictures" / "0.jpg", 10 * options.seconds)
     ratios = [float(np.median(loop) / np.median(alone)) for loop, alone in zip(loop_ms, bare_ms, strict=True)]
     spreads = [float(np.percentile(loop, 99) / np.median(loop)) for loop in loop_ms]
     all_bare, all_loop = np.concatenate(bare_ms), np.concatenate(loop_ms)

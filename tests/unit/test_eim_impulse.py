@@ -13,10 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from appliance.eim import impulse
+from appliance.eim import leftovers
 from appliance.eim.framing import Message
-from appliance.eim.impulse import Impulse, Leftovers
+from appliance.eim.impulse import Impulse
 from appliance.eim.lane import SLOTS, Lane
+from appliance.eim.leftovers import Leftovers
 from appliance.eim.model import Array, Facts, Model
 from appliance.errors import PartError
 from appliance.models.head import Head
@@ -33,9 +34,14 @@ class CountingModel:
 
     feature_count = 4
 
-    def scores_and_features(self, rgb: npt.NDArray[np.uint8], features: Array) -> tuple[list[float], float, float]:
+    def run(self, rgb: npt.NDArray[np.uint8], features: Array) -> tuple[float, float]:
+        if isinstance(self.gives, Exception):
+            raise self.gives
         features[:] = float(rgb.sum())
-        return self.scores(np.full(8, float(rgb.sum()), np.float32))
+        return 0.4, 5.6
+
+    def head_scores(self, features: Array) -> list[float]:
+        return self.scores(features)[0]
 
     def scores(self, features: Array) -> tuple[list[float], float, float]:
         if isinstance(self.gives, Exception):
@@ -51,15 +57,15 @@ def model() -> CountingModel:
 
 @pytest.fixture
 def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(impulse, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(leftovers, "SHARED_MEMORY", tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def ours(model: CountingModel, memory: Path) -> Iterator[Impulse]:
-    leftovers = Leftovers()
-    yield Impulse(FACTS, cast("Model", model), leftovers)
-    leftovers.sweep()
+    left = Leftovers()
+    yield Impulse(FACTS, cast("Model", model), left)
+    left.sweep()
     assert list(memory.iterdir()) == []
 
 
@@ -136,7 +142,7 @@ def test_shared_memory_is_readable_by_its_owner_only(ours: Impulse, memory: Path
 def test_without_shared_memory_hello_says_why_and_json_still_works(
     model: CountingModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(impulse, "SHARED_MEMORY", tmp_path / "none")
+    monkeypatch.setattr(leftovers, "SHARED_MEMORY", tmp_path / "none")
     ours = Impulse(FACTS, cast("Model", model), Leftovers())
     reply = ask(ours, hello=1, id=1)
     assert "features_shm" not in reply

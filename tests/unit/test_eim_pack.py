@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from appliance import litert
-from appliance.eim.impulse import SHARED_MEMORY
+from appliance.eim.leftovers import SHARED_MEMORY
 from appliance.eim.pack import pack
 from appliance.errors import ManifestError, PartError
 from appliance.models.manifest import Manifest
@@ -227,13 +227,13 @@ def test_a_client_that_goes_without_its_answer_is_an_end_like_any_other(
 
 
 @pytest.mark.litert
-def test_it_runs_in_one_thread_unless_told_otherwise(
+def test_it_reads_runs_the_model_and_finishes_in_one_thread_each(
     connected: tuple[subprocess.Popen[bytes], socket.socket],
 ) -> None:
     eim, client = connected
     client.sendall(HELLO)
     assert client.recv(1)
-    assert "Threads:\t1\n" in Path(f"/proc/{eim.pid}/status").read_text()
+    assert "Threads:\t3\n" in Path(f"/proc/{eim.pid}/status").read_text()
 
 
 @pytest.mark.litert
