@@ -29,9 +29,11 @@ from appliance.models.trial import Trial, write_trial
 from appliance.staging import stage
 from appliance.starter import Starter
 from appliance.swap import Swapper, SwapRules
+from tests.fakes.eim_faults import write_version
 from tests.fakes.eim_traces import Traces
 from tests.fakes.fleet import TinyFleet
 from tests.fakes.live_parts import ClickCamera
+from tests.fakes.parts import LABELS
 
 OLD, NEW = 1, 2
 
@@ -211,3 +213,16 @@ class FullDisk:
             patch.object(swap, "write_trial", entering),
         ):
             yield
+
+
+Arrange = Callable[[SwapBench, Case], None]
+
+
+def other(fault: str = "none", *, at_frame: int = 1, labels: tuple[str, ...] = LABELS, version: int = NEW) -> Arrange:
+    """The new version is a fake with such a fault, from that frame on."""
+
+    def arrange(_: SwapBench, case: Case) -> None:
+        path = case.shelf.root.parent / "new.eim"
+        case.instead = write_version(path, version, labels=labels, fault=fault, at_frame=at_frame)
+
+    return arrange
