@@ -15,6 +15,7 @@ from appliance.config import Settings
 from appliance.errors import SitecamError
 from appliance.fleet import load_fleet
 from appliance.models.shelf import Shelf
+from appliance.models.verdict import newest_verdict
 from appliance.paths import CameraPaths
 from appliance.process import open_source
 from appliance.store.frames import FrameStore
@@ -114,7 +115,12 @@ def _model(settings: Settings) -> Finding:
     manifest = shelf.manifest(version)
     for part in manifest.parts.values():
         shelf.part(part)
-    return Finding("model", "ok", f"version {version}: {', '.join(manifest.labels)}; signature and parts are good")
+    text = f"version {version}: {', '.join(manifest.labels)}; signature and parts are good"
+    newest = newest_verdict(paths.models)
+    if newest is not None and not newest.accepted:
+        state = "is quarantined" if newest.final else "waits"
+        return Finding("model", "warning", f"{text}. Version {newest.version} {state}: {newest.reason}")
+    return Finding("model", "ok", text)
 
 
 def _store(settings: Settings) -> Finding:

@@ -14,6 +14,7 @@ from appliance import cli, config
 from appliance.doctor import Finding, as_json, examine
 from appliance.fleet import enrol, write_bundle
 from appliance.models.signing import public_pem
+from appliance.models.verdict import Verdict, write_verdict
 from appliance.paths import CameraPaths
 from appliance.store.frames import FrameStore, NewFrame
 from server.certificates import make_certificates
@@ -113,6 +114,19 @@ def test_a_damaged_part_is_found(tmp_path: Path, tiny_backbone: bytes) -> None:
     part.write_bytes(b"rubbish")
     found = findings(settings_file(tmp_path))["model"]
     assert (found.state, "is damaged" in found.text) == ("fault", True)
+
+
+@pytest.mark.parametrize(("final", "word"), [(True, "quarantined"), (False, "waits")])
+def test_a_version_that_was_not_taken_is_told_with_its_reason(
+    tmp_path: Path, tiny_backbone: bytes, final: bool, word: str
+) -> None:
+    paths = join_a_fleet(tmp_path, tiny_backbone)
+    write_verdict(paths.models, Verdict(2, False, "It was slow", datetime.now(UTC), state="probe", final=final))
+    found = findings(settings_file(tmp_path))["model"]
+    assert found.state == "warning"
+    assert "Version 2 " in found.text
+    assert word in found.text
+    assert "It was slow" in found.text
 
 
 def test_too_few_labels_are_told_with_how_many_it_takes(tmp_path: Path) -> None:
