@@ -326,6 +326,8 @@ class LiveLoop:
             thread.start()
             while thread.is_alive():
                 self._show_without_model(0.05)
+                if self._stopping.is_set():
+                    thread.join()  # what it starts must be ended, so it is waited for
             if started:
                 with self._changed:
                     self._model = started[0]
