@@ -2,10 +2,10 @@
 
 Both answer the same frames, so only those count on which they differ (McNemar's exact test: under "equally good" each
 of them is a coin toss). Three outcomes. Worse: so many of them went against the new version that chance would do it in
-fewer than 5 % of cases (divided by the number of questions: all frames, and each label by itself). Not worse: with
-95 % confidence at most the margin of all frames got worse (Clopper-Pearson bound). Else: not enough frames to judge;
-then the server's verdict, which let the version out, counts. Twenty frames without one that got worse bound the loss
-at 14 %, sixty at 5 %.
+fewer than 5 % of cases (divided by the number of questions: all frames, and each label by itself). Not worse: it is
+better by the same test, or with 95 % confidence at most the margin of all frames got worse (Clopper-Pearson bound).
+Else: not enough frames to judge; then the server's verdict, which let the version out, counts. Twenty frames without
+one that got worse bound the loss at 14 %, sixty at 5 %.
 """
 
 from __future__ import annotations
@@ -87,6 +87,8 @@ def judge(truth: Sequence[str], before: Sequence[str], after: Sequence[str], *, 
         return Judgement("worse", worse)
     bound = upper_bound(whole.lost, whole.frames)
     right = f"{whole.after} of {whole.frames} own test frames right, {whole.before} before"
+    if tail(whole.won, whole.lost + whole.won) < 1 - CONFIDENCE:
+        return Judgement("not worse", f"{right}: better, and not by chance")
     if bound <= margin:
         return Judgement("not worse", f"{right}; not more than {bound:.0%} of frames got worse")
     return Judgement(

@@ -96,10 +96,16 @@ def test_a_label_that_suffers_is_named_though_all_in_all_it_is_better() -> None:
     assert "own test frames of head: 18 of 30 right, 30 before" in judgement.sentence
 
 
-def test_a_version_that_is_better_but_on_few_frames_is_left_to_the_server() -> None:
+def test_a_version_that_is_better_by_more_than_chance_needs_no_bound() -> None:
     judgement = judge(answers(10), answers(10, range(5)), answers(10), margin=0.05)
+    assert judgement.outcome == "not worse"
+    assert judgement.sentence == "10 of 10 own test frames right, 5 before: better, and not by chance"
+
+
+def test_a_version_that_may_be_better_by_chance_is_left_to_the_server() -> None:
+    judgement = judge(answers(10), answers(10, range(4)), answers(10), margin=0.05)
     assert judgement.outcome == "not enough frames"
-    assert judgement.sentence.startswith("10 of 10 own test frames right, 5 before")
+    assert judgement.sentence.startswith("10 of 10 own test frames right, 6 before")
 
 
 def test_the_false_alarm_rate_of_equally_good_versions_stays_below_five_per_cent() -> None:
