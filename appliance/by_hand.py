@@ -24,7 +24,7 @@ from appliance.errors import ModelError, SitecamError, SwapError
 from appliance.files import write_atomically
 from appliance.models.shelf import Shelf
 from appliance.models.trial import State, Trial, clear_trial, write_trial
-from appliance.models.verdict import forget_verdict, standing_verdict
+from appliance.models.verdict import forget_verdict
 from appliance.staging import stage
 from appliance.swap import Swapper
 
@@ -78,7 +78,7 @@ def target(shelf: Shelf, wish: Wish, version: int = 0) -> int:
     there = ", ".join(map(str, shelf.versions())) or "none"
     if wish == "rollback":
         previous = shelf.previous
-        if previous in (None, current, *versions_out(shelf)) or previous not in shelf.versions():
+        if previous in (None, current) or previous not in shelf.versions() or shelf.is_quarantined(previous):
             raise ModelError(
                 "There is no earlier version to go back to",
                 means=f"Version {current} stays",
@@ -214,12 +214,6 @@ def ask(shelf: Shelf, wish: Wish, version: int = 0, *, timeout_s: float = 300) -
         means="The request was withdrawn",
         do="Look at its page, or at `journalctl -u sitecam-camera`",
     )
-
-
-def versions_out(shelf: Shelf) -> list[int]:
-    """Versions in quarantine."""
-    verdicts = {version: standing_verdict(shelf.root, version) for version in shelf.versions()}
-    return [version for version, verdict in verdicts.items() if verdict and verdict.quarantined]
 
 
 def _request_path(shelf: Shelf) -> Path:

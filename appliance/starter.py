@@ -14,7 +14,7 @@ from appliance.errors import ImpulseError, ModelError
 from appliance.live import RunningModel
 from appliance.models.shelf import Shelf
 from appliance.models.trial import State
-from appliance.models.verdict import Verdict, standing_verdict, write_verdict
+from appliance.models.verdict import Verdict, write_verdict
 from appliance.staging import is_intact, stage
 
 logger = logging.getLogger(__name__)
@@ -83,19 +83,11 @@ class Starter:
     def _candidates(self) -> list[int]:
         """The current version, the one before it, the factory's, then whatever else was once good here."""
         here, previous = self._shelf.versions(), self._shelf.previous
-        good = [version for version in reversed(here) if self._may_run(version)]
-        if previous not in here or self._is_out(previous):
+        good = [version for version in reversed(here) if self._shelf.was_good(version)]
+        if previous not in here or self._shelf.is_quarantined(previous):
             previous = None
         wanted = [self._shelf.current, previous, self._shelf.factory, *good]
         return list(dict.fromkeys(version for version in wanted if version is not None))
-
-    def _is_out(self, version: int) -> bool:
-        verdict = standing_verdict(self._shelf.root, version)
-        return verdict is not None and verdict.quarantined
-
-    def _may_run(self, version: int) -> bool:
-        verdict = standing_verdict(self._shelf.root, version)
-        return version == self._shelf.factory or (verdict is not None and verdict.accepted)
 
     def _start(self, version: int) -> Impulse:
         path = self._shelf.impulse_path(version)

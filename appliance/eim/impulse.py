@@ -33,6 +33,9 @@ _NOT_PIXELS = f"Failed to parse classify array, should contain pixels, 0 to {_WH
 _USAGE = "Requires one parameter (either: '--print-info', 'stdin' or the name of a socket)"
 
 
+Done = tuple[float, float] | Exception  # milliseconds of taking the picture in, and of the model; or why there are none
+
+
 class Refusal(Exception):  # noqa: N818  an answer to the client, not a fault of ours
     """A request that gets ``success: false``."""
 
@@ -49,8 +52,13 @@ class Impulse:
         self._shared: Array | None = None
         self._lane: tuple[list[npt.NDArray[np.uint8]], list[Array]] | None = None  # pictures, features
 
-    def answer(self, message: Message) -> dict[str, Any]:
-        """The reply to one message."""
+    def answer(self, message: Message, done: Done | None = None) -> dict[str, Any]:
+        """The reply to one message.
+
+        Args:
+            message: The request.
+            done: What became of the model's part, where that was run ahead.
+        """
         begun = time.perf_counter()
         body = message.body
         if body is None:
@@ -58,20 +66,22 @@ class Impulse:
         if type(body.get("id")) is not int:  # exact: true is not an id
             return {"success": False, "error": "Missing 'id' field in message"}
         try:
-            reply = self._reply(body)
+            reply = self._reply(body, done)
         except Refusal as refusal:
             return {"id": body["id"], "success": False, "error": str(refusal)}
         if "timing" in reply:
-            reply["timing"] = _timing(reply, message, (time.perf_counter() - begun) * 1000)
+            spent_ms = (time.perf_counter() - begun) * 1000 + (sum(done) if isinstance(done, tuple) else 0)
+            others = {"json": message.json_ms, "stdin": message.stdin_ms, "msg_handler": spent_ms}
+            reply["timing"] = {name: round(value) for name, value in (reply["timing"] | others).items()}
         return {"id": body["id"], "success": True} | reply
 
-    def _reply(self, body: dict[str, Any]) -> dict[str, Any]:
+    def _reply(self, body: dict[str, Any], done: Done | None) -> dict[str, Any]:
         if type(body.get("hello")) is int:
             return self._hello(body["hello"])
         if not self._greeted:
             raise Refusal("Invalid message, should initialize first")
         if isinstance(body.get("classify_lane"), dict):
-            return self._classify_lane(body["classify_lane"].get("slot"))
+            return self._classify_lane(body["classify_lane"].get("slot"), done)
         if isinstance(body.get("classify"), list):
             return self._classify(self._numbers(body["classify"]))
         if isinstance(body.get("classify_shm"), dict):
@@ -171,13 +181,15 @@ class Impulse:
             raise Refusal(_NOT_PIXELS)
         return self._answered(lambda: self._model.scores(packed))
 
-    def _classify_lane(self, slot: object) -> dict[str, Any]:
+    def _classify_lane(self, slot: object, done: Done | None) -> dict[str, Any]:
         if self._lane is None or type(slot) is not int or not 0 <= slot < SLOTS:
             raise Refusal("Cannot use 'classify_lane', there is no such slot")
         row = self._lane[1][slot]
 
         def ask() -> tuple[list[float], float, float]:
-            spent = self.run_ahead(slot)
+            if isinstance(done, Exception):
+                raise RuntimeError(str(done)) from done
+            spent = done or self.run_ahead(slot)
             return self._model.head_scores(row[np.newaxis]), *spent
 
         return self._answered(ask)
@@ -196,18 +208,6 @@ class Impulse:
         pictures, rows = self._lane or ([], [])
         return self._model.run(pictures[slot], rows[slot])
 
-    def answer_ahead(self, message: Message, slot: int, spent: tuple[float, float] | Exception) -> dict[str, Any]:
-        """The reply to a fast-lane request whose model part is done."""
-        _, rows = self._lane or ([], [])
-        number = (message.body or {})["id"]
-        try:
-            if isinstance(spent, Exception):
-                raise Refusal(f"Classifying failed, {spent}")
-            reply = self._classified(self._model.head_scores(rows[slot][np.newaxis]), *spent)
-        except Refusal as refusal:
-            return {"id": number, "success": False, "error": str(refusal)}
-        return {"id": number, "success": True} | reply | {"timing": _timing(reply, message, sum(spent))}
-
     def _answered(self, ask: Callable[[], tuple[list[float], float, float]]) -> dict[str, Any]:
         try:
             return self._classified(*ask())
@@ -223,12 +223,6 @@ class Impulse:
         }
 
 
-def _timing(reply: dict[str, Any], message: Message, spent_ms: float) -> dict[str, int]:
-    """Whole milliseconds, as the protocol has them."""
-    others = {"json": message.json_ms, "stdin": message.stdin_ms, "msg_handler": spent_ms}
-    return {name: round(value) for name, value in (reply["timing"] | others).items()}
-
-
 def serve(impulse: Impulse, receive: Callable[[], bytes], send: Callable[[bytes], object], end: bytes) -> None:
     """Answer one client until it closes; every reply is JSON followed by ``end``.
 
@@ -239,8 +233,8 @@ def serve(impulse: Impulse, receive: Callable[[], bytes], send: Callable[[bytes]
     def reply(body: dict[str, Any]) -> None:
         send(json.dumps(body, allow_nan=False).encode() + end)
 
-    def finish(asked: tuple[Message, int], spent: tuple[float, float] | Exception) -> None:
-        reply(impulse.answer_ahead(*asked, spent))
+    def finish(asked: tuple[Message, int], done: Done) -> None:
+        reply(impulse.answer(asked[0], done))
 
     def run(asked: tuple[Message, int]) -> tuple[float, float]:
         return impulse.run_ahead(asked[1])

@@ -232,16 +232,22 @@ class Shelf:
 
     def go_back(self, version: int) -> None:
         """Make an older version the one that runs; the one that ran is no version to go back to."""
-        before = [each for each in self.versions() if each < version and self._was_good(each)]
+        before = [each for each in self.versions() if each < version and self.was_good(each)]
         if before:
             self._point("previous", before[-1])
         else:
             (self.root / "previous").unlink(missing_ok=True)
         self._point("current", version)
 
-    def _was_good(self, version: int) -> bool:
+    def was_good(self, version: int) -> bool:
+        """Whether a version has earned its place here once: the factory's, or one with a good verdict."""
         verdict = standing_verdict(self.root, version)
         return version == self.factory or (verdict is not None and verdict.accepted)
+
+    def is_quarantined(self, version: int) -> bool:
+        """Whether a version is kept out until a person says otherwise."""
+        verdict = standing_verdict(self.root, version)
+        return verdict is not None and verdict.quarantined
 
     def activate(self, version: int) -> None:
         """Make a version the one that runs from now on and after the next start."""

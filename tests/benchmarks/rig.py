@@ -23,18 +23,16 @@ import numpy as np
 
 from appliance.eim.runner import start_impulse
 from appliance.errors import SitecamError
-from appliance.fleet import enrol, write_bundle
 from appliance.models.head import Head
 from appliance.models.manifest import Manifest, Part
 from appliance.models.shelf import Shelf
-from appliance.models.signing import load_signing_key, new_signing_key, public_pem
+from appliance.models.signing import load_signing_key, new_signing_key
 from appliance.paths import CameraPaths
 from appliance.ports import free_port
 from appliance.vision import InputSpec, encode_jpeg
 from server.backbone import resolve
-from server.certificates import make_certificates
 from server.config import Precision
-from server.paths import ServerPaths
+from tests.fakes.enrolled import join
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".sitecam" / "cache"
@@ -138,24 +136,7 @@ def make_site(root: Path, graph: bytes, *, rate_fps: float, threads: int = 1, so
     """An enrolled camera that replays eight pictures of 640 x 480."""
     root.mkdir(parents=True)
     fleet = Fleet(root, graph)
-    server = ServerPaths(root / "server")
-    server.root.mkdir()
-    make_certificates(server, fleet=_NAME, host="127.0.0.1")
-    manifest, signature, parts = fleet.version(1)
-    bundle = root / "camera.bundle"
-    write_bundle(
-        bundle,
-        name=_NAME,
-        host="127.0.0.1",
-        port=9443,
-        certificate_authority=server.ca_certificate.read_bytes(),
-        signing_key=public_pem(fleet.public_key),
-        manifest=manifest,
-        signature=signature,
-        parts=parts,
-    )
-    paths = CameraPaths(root / "state")
-    enrol(paths, bundle)
+    paths = join(root, fleet, name=_NAME)
     (root / "pictures").mkdir()
     for number, pixels in enumerate(_scenes(8, 480, 640)):
         (root / "pictures" / f"{number}.jpg").write_bytes(encode_jpeg(pixels))

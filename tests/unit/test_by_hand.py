@@ -1,24 +1,18 @@
-import json
-import os
 import re
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import patch
 
-import httpx
-import numpy as np
 import pytest
-from PIL import Image
 
-from appliance import by_hand, cli
-from appliance.by_hand import HandOver, ask, camera_lock, do_it, target, versions_out
+from appliance import by_hand
+from appliance.by_hand import HandOver, ask, camera_lock, do_it, target
 from appliance.canary import Canary
 from appliance.capture import Capture
 from appliance.decide import Decider
@@ -26,19 +20,16 @@ from appliance.eim.runner import Impulse
 from appliance.ending import resume
 from appliance.errors import ImpulseExitedError, ModelError, SwapError
 from appliance.files import write_atomically
-from appliance.fleet import write_bundle
 from appliance.live import LiveLoop
 from appliance.models.shelf import Shelf
-from appliance.models.signing import public_pem
 from appliance.models.trial import State, Trial, read_trial, write_trial
 from appliance.models.verdict import Verdict, read_verdict, write_verdict
 from appliance.starter import Starter
 from appliance.swap import Swapper, SwapRules
-from server.certificates import make_certificates
-from server.paths import ServerPaths
 from tests.fakes.fleet import TinyFleet
 from tests.fakes.live_parts import ClickCamera, ScriptedImpulse
 from tests.fakes.swap_bench import FullDisk
+from tests.fakes.waiting import wait_until
 
 
 @pytest.fixture
@@ -74,7 +65,7 @@ def test_where_there_is_nothing_to_go_back_to_it_says_what_else_there_is(shelf: 
 
 def test_a_quarantined_version_is_nothing_to_go_back_to(shelf: Shelf) -> None:
     write_verdict(shelf.root, Verdict(2, False, "It was bad", datetime.now(UTC)))
-    assert versions_out(shelf) == [2]
+    assert [version for version in shelf.versions() if shelf.is_quarantined(version)] == [2]
     with pytest.raises(ModelError, match="no earlier version"):
         target(shelf, "rollback")
 
@@ -330,110 +321,3 @@ def test_a_request_that_a_power_cut_ended_is_void(shelf: Shelf, state: State) ->
     resume(shelf)
     assert (read_trial(shelf.root), shelf.current) == (None, 3)
     assert verdict_of(shelf, 2).accepted
-
-
-# The command
-
-
-@pytest.fixture
-def port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture
-def enrolled(tmp_path: Path, tiny_backbone: bytes, port: int) -> tuple[Path, Shelf]:
-    """The sitecam.toml of a camera that was enrolled with version 1, and got version 2 since; and its shelf."""
-    fleet = TinyFleet(tmp_path, tiny_backbone)
-    certificates = ServerPaths(tmp_path / "server")
-    certificates.root.mkdir()
-    make_certificates(certificates, fleet="test fleet", host="127.0.0.1")
-    manifest, signature, parts = fleet.version(1)
-    write_bundle(
-        tmp_path / "gate.bundle",
-        name="test fleet",
-        host="127.0.0.1",
-        port=9443,
-        certificate_authority=certificates.ca_certificate.read_bytes(),
-        signing_key=public_pem(fleet.public_key),
-        manifest=manifest,
-        signature=signature,
-        parts=parts,
-    )
-    (tmp_path / "pictures").mkdir()
-    for number in range(2):
-        pixels = np.random.default_rng(number).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
-    path = tmp_path / "sitecam.toml"
-    path.write_text(
-        'state_dir = "state"\n[camera]\nname = "gate"\nsource = "folder"\npath = "pictures"\nrate_fps = 50\n'
-        f"[page]\nport = {port}\n[model]\nsoak_decisions = 5\n",
-        encoding="utf-8",
-    )
-    assert cli.main(["--config", str(path), "enrol", str(tmp_path / "gate.bundle")]) == 0
-    shelf = Shelf(tmp_path / "state" / "models", fleet.public_key)
-    shelf.accept(*fleet.version(2))
-    return path, shelf
-
-
-def wait_until(reached: Callable[[], object], within_s: float = 30) -> None:
-    ends = time.monotonic() + within_s
-    while not reached():
-        assert time.monotonic() < ends, "it was not reached in time"
-        time.sleep(0.05)
-
-
-def test_the_commands_go_through_the_running_camera(
-    enrolled: tuple[Path, Shelf], port: int, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config, shelf = enrolled
-    shelf.offer(2)
-
-    def sitecam(*arguments: str) -> tuple[int, str]:
-        capsys.readouterr()
-        code = cli.main(["--config", str(config), *arguments])
-        said = capsys.readouterr()
-        return code, said.out + said.err
-
-    def answers() -> int:
-        try:
-            state = httpx.get(f"http://127.0.0.1:{port}/api/status", trust_env=False).json()
-        except httpx.TransportError:
-            return 0
-        return int(state["model"]["version"] or 0)
-
-    command = [sys.executable, "-m", "appliance.cli", "--config", str(config), "camera"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            wait_until(lambda: shelf.current == 2 and read_trial(shelf.root) is None and shelf.offered is None)
-            assert answers() == 2
-
-            code, said = sitecam("rollback")
-            assert (code, answers(), shelf.current) == (0, 1, 1), said
-            assert said.startswith("Version 1 runs.")
-            verdict = read_verdict(shelf.root, 2)
-            assert verdict is not None
-            assert verdict.quarantined
-            code, said = sitecam("models", "--json")
-            assert [row["state"] for row in json.loads(said)] == ["runs", "quarantined"]
-
-            shelf.offer(2)  # the network brings it again: the old verdict stands
-            wait_until(lambda: shelf.offered is None)
-            time.sleep(0.7)
-            assert (answers(), read_verdict(shelf.root, 2)) == (1, verdict)
-            code, said = sitecam("rollback")
-            assert (code, "no earlier version" in said) == (1, True)
-
-            code, said = sitecam("try", "2")
-            assert (code, answers()) == (0, 2), said
-            code, said = sitecam("recover")
-            assert (code, answers()) == (0, 1), said
-        finally:
-            process.terminate()
-        _, errors = process.communicate(timeout=30)
-    assert process.returncode == 0, errors
-    code, said = sitecam("recover")
-    assert (code, said) == (0, "Version 1 was assembled afresh from its parts.\n")
-    code, said = sitecam("try", "2")
-    assert (code, shelf.offered) == (0, 2), said
-    assert not [name for name in os.listdir(shelf.root) if name.startswith(("request", "answer", "trial"))]  # noqa: PTH208

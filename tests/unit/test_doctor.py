@@ -12,14 +12,11 @@ import pytest
 
 from appliance import cli, config
 from appliance.doctor import Finding, as_json, examine
-from appliance.fleet import enrol, write_bundle
-from appliance.models.signing import public_pem
 from appliance.models.verdict import Verdict, write_verdict
 from appliance.paths import CameraPaths
 from appliance.store.frames import FrameStore, NewFrame
-from server.certificates import make_certificates
-from server.paths import ServerPaths
 from tests.fakes import parts
+from tests.fakes.enrolled import join
 from tests.fakes.fleet import TinyFleet
 from tests.fakes.site import draw_folders, jpeg
 
@@ -43,25 +40,7 @@ def findings(path: Path) -> dict[str, Finding]:
 
 
 def join_a_fleet(root: Path, backbone: bytes, *, port: int = 1) -> CameraPaths:
-    fleet = TinyFleet(root, backbone)
-    server = ServerPaths(root / "server")
-    server.root.mkdir()
-    make_certificates(server, fleet="north", host="127.0.0.1")
-    manifest, signature, held = fleet.version(1)
-    write_bundle(
-        root / "bundle",
-        name="north",
-        host="127.0.0.1",
-        port=port,
-        certificate_authority=server.ca_certificate.read_bytes(),
-        signing_key=public_pem(fleet.public_key),
-        manifest=manifest,
-        signature=signature,
-        parts=held,
-    )
-    paths = CameraPaths(root / "state")
-    enrol(paths, root / "bundle")
-    return paths
+    return join(root, TinyFleet(root, backbone), name="north", port=port)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("picamera2") is not None, reason="picamera2 is here")

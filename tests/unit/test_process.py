@@ -10,18 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import pytest
 from PIL import Image
 
 from appliance import cli
 from appliance.config import load
 from appliance.errors import ModelError, PortTakenError
-from appliance.fleet import write_bundle
-from appliance.models.signing import public_pem
 from appliance.process import CameraProcess
-from server.certificates import make_certificates
-from server.paths import ServerPaths
+from tests.fakes.enrolled import replay
 from tests.fakes.fleet import TinyFleet
 
 
@@ -33,35 +29,7 @@ def port() -> int:
 
 @pytest.fixture
 def config(tmp_path: Path, tiny_backbone: bytes, port: int) -> Path:
-    """An enrolled camera that replays two pictures: its sitecam.toml."""
-    fleet = TinyFleet(tmp_path, tiny_backbone)
-    certificates = ServerPaths(tmp_path / "server")
-    certificates.root.mkdir()
-    make_certificates(certificates, fleet="test fleet", host="127.0.0.1")
-    manifest, signature, parts = fleet.version(1)
-    write_bundle(
-        tmp_path / "gate.bundle",
-        name="test fleet",
-        host="127.0.0.1",
-        port=9443,
-        certificate_authority=certificates.ca_certificate.read_bytes(),
-        signing_key=public_pem(fleet.public_key),
-        manifest=manifest,
-        signature=signature,
-        parts=parts,
-    )
-    (tmp_path / "pictures").mkdir()
-    for number in range(2):
-        pixels = np.random.default_rng(number).integers(0, 256, (48, 64, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(tmp_path / "pictures" / f"{number}.png")
-    path = tmp_path / "sitecam.toml"
-    path.write_text(
-        f'state_dir = "state"\n[camera]\nname = "gate"\nsource = "folder"\npath = "pictures"\nrate_fps = 20\n'
-        f"[page]\nport = {port}\n",
-        encoding="utf-8",
-    )
-    assert cli.main(["--config", str(path), "enrol", str(tmp_path / "gate.bundle")]) == 0
-    return path
+    return replay(tmp_path, TinyFleet(tmp_path, tiny_backbone), page_port=port, rate_fps=20)
 
 
 def wait_for(port: int, good: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
