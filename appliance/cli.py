@@ -19,6 +19,8 @@ from appliance.command import run_command
 from appliance.config import DEFAULT_PATH, Settings, load
 from appliance.errors import ConfigError
 from appliance.fleet import enrol, load_fleet, make_node_key
+from appliance.join_code import Invitation, read_address, read_code, read_uri
+from appliance.joining import join
 from appliance.learn_empty import Report, request_learning, wait_for_report
 from appliance.models.shelf import Shelf
 from appliance.models.trial import read_trial
@@ -27,6 +29,8 @@ from appliance.paths import CameraPaths
 from appliance.store.frames import FrameStore
 from appliance.store.importing import import_folders
 from appliance.systemd import START_AFRESH_EXIT_CODE
+
+_SCAN_S = 120.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,8 +56,11 @@ def _parser() -> argparse.ArgumentParser:
     key = commands.add_parser("key", help="make this camera's key; print the file that the server needs")
     key.set_defaults(run=_key)
 
-    enrolment = commands.add_parser("enrol", help="join a fleet with the bundle that its server made")
-    enrolment.add_argument("bundle", type=Path)
+    enrolment = commands.add_parser("enrol", help="join a fleet with a code that its server shows, or a bundle")
+    enrolment.add_argument("what", nargs="?", help="a code, a sitecam-join:// address, or a bundle file")
+    enrolment.add_argument("--server", metavar="HOST:PORT", help="where the code is from")
+    enrolment.add_argument("--scan", action="store_true", help="read the QR code that is held before the camera")
+    enrolment.add_argument("--wait", type=float, default=60.0, metavar="MINUTES", help="for approval (default: 60)")
     enrolment.set_defaults(run=_enrol)
 
     imports = commands.add_parser("import", help="bring folders of labelled pictures into the store")
@@ -127,10 +134,42 @@ def _key(settings: Settings, _: argparse.Namespace) -> int:
 
 def _enrol(settings: Settings, options: argparse.Namespace) -> int:
     paths = CameraPaths(settings.state_dir)
-    make_node_key(paths)
-    version = enrol(paths, options.bundle)
+    if options.what and not options.scan and ("/" in options.what or "." in options.what) and "://" not in options.what:
+        make_node_key(paths)
+        version = enrol(paths, Path(options.what))
+    else:
+        invitation = _invitation(settings, options)
+        try:
+            version = join(paths, invitation, name=settings.camera.name.strip(), say=_say, wait_s=options.wait * 60)
+        except KeyboardInterrupt:
+            _say("Interrupted. The same command goes on from here.")
+            return 130
     print(f"This camera belongs to {load_fleet(paths.fleet).name} and runs version {version}.")
     return 0
+
+
+def _invitation(settings: Settings, options: argparse.Namespace) -> Invitation:
+    if options.scan:
+        from appliance.process import open_source
+        from appliance.scanning import scan
+
+        _say(f"Hold the server's QR code before the camera, for at most {_SCAN_S:g} s")
+        source, timeout_s = open_source(settings.camera), settings.camera.capture_timeout_s
+        return scan(source, deadline_s=_SCAN_S, capture_timeout_s=timeout_s, say=_say)
+    if not options.what:
+        raise ConfigError("There is nothing to enrol with", do="Give a code, a bundle file, or --scan")
+    if "://" in options.what:
+        return read_uri(options.what)
+    code = read_code(options.what)
+    if not options.server:
+        raise ConfigError(
+            "A code alone does not say which server it is from", do="Add --server HOST:PORT, as the server shows it"
+        )
+    return Invitation(code, *read_address(options.server))
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
 
 
 def _import(settings: Settings, options: argparse.Namespace) -> int:

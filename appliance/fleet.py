@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -82,8 +83,7 @@ def make_node_key(paths: CameraPaths) -> Path:
     return paths.node_public_key
 
 
-def write_bundle(
-    path: Path,
+def make_bundle(
     *,
     name: str,
     host: str,
@@ -93,11 +93,10 @@ def write_bundle(
     manifest: bytes,
     signature: bytes,
     parts: Mapping[str, bytes],
-) -> None:
-    """Write what a new camera of this fleet needs.
+) -> bytes:
+    """What a new camera of this fleet needs, as the content of a zip file.
 
     Args:
-        path: The bundle, a zip file.
         name: The fleet's.
         host: Of the server, as cameras reach it.
         port: Likewise.
@@ -115,11 +114,21 @@ def write_bundle(
             bundle.writestr(zipfile.ZipInfo(file), data)
         for digest, data in sorted(parts.items()):
             bundle.writestr(zipfile.ZipInfo(f"parts/{digest}"), data)
-    write_atomically(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
-def enrol(paths: CameraPaths, bundle: Path) -> int:
+def write_bundle(path: Path, **facts: Any) -> None:
+    """Write a bundle to a file; ``facts`` as :func:`make_bundle` takes them."""
+    write_atomically(path, make_bundle(**facts))
+
+
+def enrol(paths: CameraPaths, bundle: Path, *, expected: Mapping[str, bytes] | None = None) -> int:
     """Make this camera a member of the fleet that wrote the bundle, and put its first model on the shelf.
+
+    Args:
+        paths: The camera's.
+        bundle: A file that :func:`make_bundle` made.
+        expected: Files that must be in it byte for byte, by name.
 
     Returns:
         The version that runs from now on.
@@ -129,6 +138,12 @@ def enrol(paths: CameraPaths, bundle: Path) -> int:
         ModelError: Its model is damaged or not newer than what this camera has had.
     """
     files = _read_bundle(bundle)
+    if any(files.get(name) != data for name, data in (expected or {}).items()):
+        raise CertificateError(
+            "The bundle is another fleet's than the one that the join code proved",
+            means="Nothing was changed",
+            do="Ask for a new code on the server, and report this: somebody may be in between",
+        )
     paths.fleet.mkdir(parents=True, exist_ok=True)
     known = paths.fleet / "signing.pem"
     if known.exists() and known.read_bytes() != files["signing.pem"]:

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 CONFIDENCE = 0.95
 Outcome = Literal["worse", "not worse", "not enough frames"]
 
@@ -113,11 +115,11 @@ def _worse(tallies: Mapping[str, Tally]) -> str:
 
 def tail(lost: int, differing: int) -> float:
     """The chance that ``lost`` or more of so many coin tosses fall against the new version; 1 for none."""
-    return sum(math.comb(differing, k) for k in range(lost, differing + 1)) / (1 << differing)
+    return _at_most(differing - lost, differing, 0.5)
 
 
-def upper_bound(bad: int, frames: int) -> float:
-    """The share of bad frames that is not exceeded, with 95 % confidence, where ``bad`` of ``frames`` were found.
+def upper_bound(bad: int, frames: int, confidence: float = CONFIDENCE) -> float:
+    """The share of bad frames that is not exceeded, with this confidence, where ``bad`` of ``frames`` were found.
 
     Clopper and Pearson (Biometrika 26, 1934), one-sided; found by bisection.
     """
@@ -126,6 +128,16 @@ def upper_bound(bad: int, frames: int) -> float:
     low, high = bad / frames, 1.0
     for _ in range(50):
         middle = (low + high) / 2
-        at_most = math.fsum(math.comb(frames, k) * middle**k * (1 - middle) ** (frames - k) for k in range(bad + 1))
-        low, high = (middle, high) if at_most > 1 - CONFIDENCE else (low, middle)
+        low, high = (middle, high) if _at_most(bad, frames, middle) > 1 - confidence else (low, middle)
     return high
+
+
+def _at_most(most: int, tosses: int, chance: float) -> float:
+    """P(X <= most) for X binomially distributed; in logarithms, because a fleet's frames make huge factorials."""
+    if most < 0:
+        return 0.0
+    k = np.arange(1, most + 1, dtype=np.float64)
+    log_combinations = np.concatenate([[0.0], np.cumsum(np.log(tosses - k + 1) - np.log(k))])
+    hits = np.arange(most + 1)
+    logs = log_combinations + hits * math.log(chance) + (tosses - hits) * math.log1p(-chance)
+    return min(1.0, float(np.exp(logs).sum()))

@@ -16,6 +16,7 @@ from appliance.models.shelf import Shelf
 from appliance.models.signing import load_public_key
 from appliance.store.frames import FrameStore
 from appliance.store.importing import import_folders
+from server.admission_cli import add_commands
 from server.certificates import renew_tls
 from server.config import DEFAULT_PATH, ServerSettings, load
 from server.enrol import enrol_camera
@@ -23,6 +24,7 @@ from server.fleet_init import make_fleet
 from server.night import EXIT_CODES, hold_night
 from server.paths import ServerPaths
 from server.registry import Registry
+from server.roster import Roster
 from server.superlink import SuperLink
 
 
@@ -30,8 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        0 for success, 1 where it failed, 2 for a wrong option or setting. ``round``: 0 published, 4 the gate
-        kept the running model, 5 no quorum, 1 failed.
+        0 for success, 1 where it failed, 2 for a wrong option or setting; ``round``: see
+        :data:`server.night.EXIT_CODES`.
     """
     options = _parser().parse_args(arguments)
     return run_command("sitecam-server", load, options.run, options)
@@ -50,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     superlink = commands.add_parser("superlink", help="run Flower's SuperLink until stopped")
     superlink.set_defaults(run=_superlink)
 
-    enrolment = commands.add_parser("enrol", help="let a camera in; write the bundle that it needs")
+    add_commands(commands)
+
+    enrolment = commands.add_parser("enrol", help="let a camera in by files, where it has no network yet")
     enrolment.add_argument("name", help="what people call the camera")
     enrolment.add_argument("public_key", type=Path, help="the file that sitecam key made on the camera")
     enrolment.add_argument("bundle", type=Path, help="the file to write and to copy to the camera")
@@ -67,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     night.add_argument("--json", action="store_true", help="print the night as JSON at its end")
     night.set_defaults(run=_round)
 
-    status = commands.add_parser("status", help="list the cameras and the running version")
+    status = commands.add_parser("status", help="running version, cameras, and the last night")
     status.add_argument("--json", action="store_true")
     status.set_defaults(run=_status)
     return parser
@@ -123,11 +127,20 @@ def _status(settings: ServerSettings, options: argparse.Namespace) -> int:
             f"There is no fleet in {paths.root} yet", means="There is nothing to show", do="Run sitecam-server init"
         )
     version = Shelf(paths.models, load_public_key(paths.signing_public.read_bytes())).current
-    cameras = [camera.name for camera in Registry(paths.registry).cameras()]
+    cameras = Roster(paths.registry).cameras()
+    night = next(iter(Registry(paths.registry).nights(limit=1)), None)
+    on_hold = {camera.name: camera.held_why for camera in cameras if camera.held_utc}
+    names = [camera.name for camera in cameras]
     if options.json:
-        print(json.dumps({"fleet": settings.fleet.name, "version": version, "cameras": cameras}, indent=1))
-    else:
-        _say(f"{settings.fleet.name}: version {version or 'none'}; cameras: {', '.join(cameras) or 'none'}")
+        last = night and {"night": night.name, "outcome": night.outcome, "message": night.message}
+        body = {"fleet": settings.fleet.name, "version": version, "cameras": names, "on_hold": on_hold, "last": last}
+        print(json.dumps(body, indent=1))
+        return 0
+    _say(f"{settings.fleet.name}: version {version or 'none'}; cameras: {', '.join(names) or 'none'}")
+    for name, why in on_hold.items():
+        _say(f"on hold: {name}, because {why}. When it is well again: sitecam-server release {name}")
+    if night:
+        _say(f"night {night.name}: {night.outcome or 'under way'}. {night.message}".strip())
     return 0
 
 

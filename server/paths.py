@@ -70,3 +70,13 @@ class ServerPaths:
     def flower(self) -> Path:
         """Flower's own files: FLWR_HOME, SuperLink's database and log, the app bundle."""
         return self.root / "flower"
+
+    @property
+    def serving(self) -> Path:
+        """Locked by the ServerApp that holds a night."""
+        return self.flower / "serving"
+
+    @property
+    def following(self) -> Path:
+        """Locked by the command that follows a night."""
+        return self.flower / "following"

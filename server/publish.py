@@ -18,7 +18,7 @@ from trainer import messages
 def publish(
     paths: ServerPaths, shelf: Shelf, parent: Manifest, head: Head, *, night: str, metrics: Mapping[str, float]
 ) -> Manifest:
-    """Sign a new version and put it on the server's shelf.
+    """Sign a new version and put it on the server's shelf, where it isn't the running one yet.
 
     Args:
         paths: For the signing key.
@@ -49,7 +49,6 @@ def publish(
     )
     text = manifest.to_bytes()
     shelf.accept(text, load_signing_key(paths.signing_key).sign(text), {part.sha256: data})
-    shelf.activate(manifest.version)
     return manifest
 
 

@@ -1,52 +1,17 @@
-"""The server's memory: cameras, nights, what happened in them, and the cameras' verdicts (SQLite)."""
+"""The server's memory of its nights: rounds, replies, models, verdicts, and what was said."""
 
 from __future__ import annotations
 
 import json
-import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from appliance.errors import StoreError
 from appliance.models.verdict import Verdict
-from appliance.store.locks import held
-
-_SCHEMA = """
-CREATE TABLE cameras (
-    node_id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, public_key TEXT NOT NULL UNIQUE, enrolled_utc TEXT NOT NULL
-) STRICT;
-CREATE TABLE nights (
-    id INTEGER PRIMARY KEY, name TEXT NOT NULL, began_utc TEXT NOT NULL, ended_utc TEXT, outcome TEXT,
-    message TEXT NOT NULL DEFAULT '', figures TEXT NOT NULL DEFAULT '{}'
-) STRICT;
-CREATE TABLE events (
-    id INTEGER PRIMARY KEY, night INTEGER NOT NULL REFERENCES nights(id), at_utc TEXT NOT NULL, text TEXT NOT NULL
-) STRICT;
-CREATE TABLE verdicts (
-    night INTEGER NOT NULL REFERENCES nights(id), camera TEXT NOT NULL, version INTEGER NOT NULL,
-    verdict TEXT, PRIMARY KEY (night, camera)
-) STRICT;
-"""
-_SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True)
-class EnrolledCamera:
-    """A camera of the fleet.
-
-    Attributes:
-        node_id: Flower's, decimal.
-        name: As people call it.
-        public_key: One line, OpenSSH's form.
-    """
-
-    node_id: int
-    name: str
-    public_key: str = field(default="", compare=False)
+from server.database import Database, now
+from trainer.messages import CameraStatus
 
 
 @dataclass(frozen=True)
@@ -56,9 +21,11 @@ class NightRecord:
     Attributes:
         id: Counts up.
         name: As people call it, e.g. its date.
-        outcome: None while it goes on; "published", "kept", "no quorum" or "failed".
+        outcome: None while it goes on; else a key of :data:`server.night.EXIT_CODES`.
         message: One sentence.
         figures: What was measured, by name.
+        began_utc: ISO 8601.
+        ended_utc: ISO 8601; None while it goes on.
     """
 
     id: int
@@ -66,77 +33,120 @@ class NightRecord:
     outcome: str | None
     message: str
     figures: Mapping[str, Any]
+    began_utc: str = ""
+    ended_utc: str | None = None
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """One round of a night.
+
+    Attributes:
+        round: From 1; 0 is the exact start from class means.
+        seconds: From the question to the new global head.
+        strategy: Its name in the settings; "class means" for round 0.
+        asked: Cameras.
+        used: Replies that went into the new head.
+        frames: The server's test frames.
+        correct: Of those, named right by the new head.
+        loss: Mean cross-entropy on them, nats.
+        epsilon: Spent since the fleet began, where noise is added; else None.
+        began_utc: ISO 8601.
+    """
+
+    round: int
+    seconds: float
+    strategy: str
+    asked: int
+    used: int
+    frames: int
+    correct: int
+    loss: float
+    epsilon: float | None = None
+    began_utc: str = ""
+
+
+@dataclass(frozen=True)
+class ReplyRecord:
+    """What became of one camera's reply.
+
+    Attributes:
+        round: See :class:`RoundRecord`.
+        kind: "train", "means" or "test".
+        camera: Its name.
+        used: It counted.
+        bad: It came and could not be used: the camera's fault. Late and missing ones are not bad.
+        reason: Why it was not used, in a sentence.
+        examples: Frames behind it, where known.
+        loss: Mean loss of its last epoch, where known.
+        norm: Euclidean norm of its update, where known.
+    """
+
+    round: int
+    kind: str
+    camera: str
+    used: bool
+    bad: bool = False
+    reason: str = ""
+    examples: int | None = None
+    loss: float | None = None
+    norm: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A version that a night made.
+
+    Attributes:
+        version: Its number.
+        night: The night's id.
+        parent: The version it was trained from.
+        outcome: "canary" (on trial on one camera), "published" or "withdrawn".
+        reason: The gate's, or why it was withdrawn.
+        metrics: As in its manifest.
+        created_utc: ISO 8601.
+    """
+
+    version: int
+    night: int
+    parent: int
+    outcome: str
+    reason: str
+    metrics: Mapping[str, Any]
+    created_utc: str = ""
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """When a camera was last heard of, and what it said.
+
+    Attributes:
+        night: The night's id.
+        at_utc: ISO 8601.
+        status: Its answer.
+    """
+
+    night: int
+    at_utc: str
+    status: CameraStatus
 
 
 class Registry:
-    """The registry file.
+    """The nights in the registry's file.
 
     Args:
-        path: Made where it is missing.
-
-    Raises:
-        StoreError: It is damaged, or of a newer release.
+        path: See :class:`server.database.Database`.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        with held(path.parent), self._open() as database:  # SQLite can't make one new file from two processes at once
-            database.execute("BEGIN IMMEDIATE")
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version == 0:
-                for statement in _SCHEMA.split(";"):
-                    database.execute(statement)
-                database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-            database.execute("COMMIT")
-            if version not in (0, _SCHEMA_VERSION):
-                raise StoreError(
-                    f"{path} has schema {version}, this release knows {_SCHEMA_VERSION}",
-                    do="Upgrade Sitecam on the server",
-                )
-
-    @contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        """A connection per call: the round's process and the page's share the file."""
-        try:
-            database = sqlite3.connect(self._path, timeout=30, isolation_level=None)
-            try:
-                database.execute("PRAGMA journal_mode = WAL")
-                database.execute("PRAGMA synchronous = FULL")
-                database.execute("PRAGMA foreign_keys = ON")
-                yield database
-            finally:
-                database.close()
-        except sqlite3.DatabaseError as error:
-            raise StoreError(
-                f"The registry {self._path} can't be used ({error})",
-                means="Cameras, nights and verdicts can't be read or written",
-                do="Check the disk; restore the file from a backup",
-            ) from error
-
-    # Cameras
-
-    def enrol(self, node_id: int, name: str, public_key: str) -> None:
-        """Note a camera.
-
-        Raises:
-            StoreError: Name or key is taken.
-        """
-        row = (str(node_id), name, public_key, _now())
-        with self._open() as database:
-            database.execute("INSERT INTO cameras VALUES (?, ?, ?, ?)", row)
-
-    def cameras(self) -> list[EnrolledCamera]:
-        """All cameras, by name."""
-        with self._open() as database:
-            rows = database.execute("SELECT node_id, name, public_key FROM cameras ORDER BY name").fetchall()
-        return [EnrolledCamera(int(node_id), name, key) for node_id, name, key in rows]
+        self._database = Database(path)
 
     # Nights
 
     def begin(self, name: str) -> int:
         """Start a night; return its id."""
-        with self._open() as database:
-            cursor = database.execute("INSERT INTO nights (name, began_utc) VALUES (?, ?)", (name, _now()))
+        with self._database.open() as database:
+            cursor = database.execute("INSERT INTO nights (name, began_utc) VALUES (?, ?)", (name, now()))
             night = cursor.lastrowid
         if night is None:
             raise StoreError("SQLite gave the night no id", means="The night is not held")
@@ -144,16 +154,16 @@ class Registry:
 
     def note(self, night: int, text: str) -> None:
         """Something happened, in a sentence."""
-        with self._open() as database:
-            database.execute("INSERT INTO events (night, at_utc, text) VALUES (?, ?, ?)", (night, _now(), text))
+        with self._database.open() as database:
+            database.execute("INSERT INTO events (night, at_utc, text) VALUES (?, ?, ?)", (night, now(), text))
 
     def end(self, night: int, outcome: str, message: str, figures: Mapping[str, Any]) -> None:
         """The night is over. The first end counts: a process that died later can't rewrite it."""
-        with self._open() as database:
+        with self._database.open() as database:
             database.execute(
-                "UPDATE nights SET ended_utc = ?, outcome = ?, message = ?, figures = ?"
+                "UPDATE nights SET ended_utc = ?, outcome = ?, message = ?, figures = ?, checkpoint = '{}'"
                 " WHERE id = ? AND outcome IS NULL",
-                (_now(), outcome, message, json.dumps(figures), night),
+                (now(), outcome, message, json.dumps(figures), night),
             )
 
     def night(self, night: int) -> NightRecord:
@@ -162,38 +172,188 @@ class Registry:
         Raises:
             StoreError: There is no such night.
         """
-        with self._open() as database:
-            row = database.execute(
-                "SELECT id, name, outcome, message, figures FROM nights WHERE id = ?", (night,)
-            ).fetchone()
+        with self._database.open() as database:
+            row = database.execute(_NIGHTS + "WHERE id = ?", (night,)).fetchone()
         if row is None:
             raise StoreError(f"There is no night {night}", do="Look at sitecam-server status")
-        return NightRecord(row[0], row[1], row[2], row[3], json.loads(row[4]))
+        return _night(row)
+
+    def nights(self, *, limit: int = 100) -> list[NightRecord]:
+        """The latest nights, newest first."""
+        with self._database.open() as database:
+            rows = database.execute(_NIGHTS + "ORDER BY id DESC LIMIT ?", (limit,)).fetchall()
+        return [_night(row) for row in rows]
+
+    def unended(self) -> list[NightRecord]:
+        """Nights that have no outcome yet, newest first."""
+        with self._database.open() as database:
+            rows = database.execute(_NIGHTS + "WHERE outcome IS NULL ORDER BY id DESC").fetchall()
+        return [_night(row) for row in rows]
 
     def events(self, night: int, *, after: int = 0) -> list[tuple[int, str]]:
         """(id, sentence) of what happened in a night after event ``after``."""
-        with self._open() as database:
+        with self._database.open() as database:
             rows = database.execute(
                 "SELECT id, text FROM events WHERE night = ? AND id > ? ORDER BY id", (night, after)
             ).fetchall()
         return [(int(number), str(text)) for number, text in rows]
 
-    # Verdicts
+    # Where a night stands, for a server that restarts in its midst
+
+    def checkpoint(self, night: int) -> dict[str, Any]:
+        """What :meth:`put_checkpoint` last wrote; empty where nothing was."""
+        with self._database.open() as database:
+            row = database.execute("SELECT checkpoint FROM nights WHERE id = ?", (night,)).fetchone()
+        return dict(json.loads(row[0])) if row else {}
+
+    def put_checkpoint(self, night: int, state: Mapping[str, Any]) -> None:
+        """Replace what a later process needs to go on with the night."""
+        with self._database.open() as database:
+            database.execute("UPDATE nights SET checkpoint = ? WHERE id = ?", (json.dumps(state), night))
+
+    # Cameras' words
+
+    def put_status(self, night: int, camera: str, status: CameraStatus) -> None:
+        """What a camera said of itself in a night."""
+        row = (
+            *(night, camera, now(), status.version, json.dumps(dict(status.train_frames))),
+            *(json.dumps(dict(status.test_frames)), status.objection, status.health),
+        )
+        with self._database.open() as database:
+            database.execute("INSERT OR REPLACE INTO statuses VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def sightings(self) -> dict[str, Sighting]:
+        """The last word of every camera, by name."""
+        with self._database.open() as database:
+            rows = database.execute(
+                "SELECT night, at_utc, camera, version, train_frames, test_frames, objection, health"
+                " FROM statuses ORDER BY night"
+            ).fetchall()
+        return {
+            row[2]: Sighting(
+                row[0],
+                row[1],
+                CameraStatus(
+                    name=row[2],
+                    version=row[3],
+                    train_frames=json.loads(row[4]),
+                    test_frames=json.loads(row[5]),
+                    digests=(),
+                    objection=row[6],
+                    health=row[7],
+                ),
+            )
+            for row in rows
+        }
+
+    # Rounds and replies
+
+    def put_round(self, night: int, record: RoundRecord) -> None:
+        """A round is over."""
+        row = (
+            *(night, record.round, record.began_utc or now(), record.seconds, record.strategy, record.asked),
+            *(record.used, record.frames, record.correct, record.loss, record.epsilon),
+        )
+        with self._database.open() as database:
+            database.execute("INSERT OR REPLACE INTO rounds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+
+    def rounds(self, night: int) -> list[RoundRecord]:
+        """A night's rounds, in order."""
+        with self._database.open() as database:
+            rows = database.execute(
+                "SELECT round, seconds, strategy, asked, used, frames, correct, loss, epsilon, began_utc FROM rounds"
+                " WHERE night = ? ORDER BY round",
+                (night,),
+            ).fetchall()
+        return [RoundRecord(*row) for row in rows]
+
+    def noisy_rounds(self) -> int:
+        """How many rounds of all nights had noise added: what the privacy budget is counted from."""
+        with self._database.open() as database:
+            (count,) = database.execute("SELECT COUNT(*) FROM rounds WHERE epsilon IS NOT NULL").fetchone()
+        return int(count)
+
+    def put_replies(self, night: int, replies: list[ReplyRecord]) -> None:
+        """What became of the replies to one question, all cameras in one transaction."""
+        rows = [
+            (
+                *(night, reply.round, reply.kind, reply.camera, int(reply.used), int(reply.bad)),
+                *(reply.reason, reply.examples, reply.loss, reply.norm),
+            )
+            for reply in replies
+        ]
+        with self._database.open() as database:
+            database.execute("BEGIN IMMEDIATE")
+            database.executemany("INSERT OR REPLACE INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            database.execute("COMMIT")
+
+    def replies(self, night: int) -> list[ReplyRecord]:
+        """A night's replies, by round, kind and camera."""
+        with self._database.open() as database:
+            rows = database.execute(
+                "SELECT round, kind, camera, used, bad, reason, examples, loss, norm FROM replies"
+                " WHERE night = ? ORDER BY round, kind DESC, camera",
+                (night,),
+            ).fetchall()
+        return [
+            ReplyRecord(row[0], row[1], row[2], bool(row[3]), bool(row[4]), row[5], row[6], row[7], row[8])
+            for row in rows
+        ]
+
+    # Models and verdicts
+
+    def put_model(self, record: ModelRecord) -> None:
+        """A version was made, or its outcome changed."""
+        row = (record.version, record.night, record.parent, record.created_utc or now())
+        with self._database.open() as database:
+            database.execute(
+                "INSERT INTO models VALUES (?, ?, ?, ?, ?, ?, ?)"
+                " ON CONFLICT (version) DO UPDATE SET outcome = excluded.outcome, reason = excluded.reason",
+                (*row, record.outcome, record.reason, json.dumps(dict(record.metrics))),
+            )
+
+    def models(self) -> list[ModelRecord]:
+        """All versions that nights made, newest first."""
+        with self._database.open() as database:
+            rows = database.execute(
+                "SELECT version, night, parent, outcome, reason, metrics, created_utc FROM models ORDER BY version DESC"
+            ).fetchall()
+        return [ModelRecord(row[0], row[1], row[2], row[3], row[4], json.loads(row[5]), row[6]) for row in rows]
 
     def put_verdict(self, night: int, camera: str, version: int, verdict: Verdict | None) -> None:
         """What a camera made of a version; None where it did not answer."""
         text = None if verdict is None else verdict.to_json()
-        with self._open() as database:
-            database.execute("INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?)", (night, camera, version, text))
+        with self._database.open() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO verdicts VALUES (?, ?, ?, ?, ?)", (night, camera, version, now(), text)
+            )
 
-    def verdicts(self, night: int) -> dict[str, Verdict | None]:
-        """Every enrolled camera's verdict in a night, by camera; None for one that did not answer."""
-        with self._open() as database:
+    def verdicts(self, night: int, version: int | None = None) -> dict[str, Verdict | None]:
+        """Verdicts of a night by camera, on one version or on the highest; None for one that did not answer."""
+        with self._database.open() as database:
             rows = database.execute(
-                "SELECT camera, verdict FROM verdicts WHERE night = ? ORDER BY camera", (night,)
+                "SELECT camera, verdict FROM verdicts WHERE night = ? AND version ="
+                " COALESCE(?, (SELECT MAX(version) FROM verdicts WHERE night = ?)) ORDER BY camera",
+                (night, version, night),
             ).fetchall()
         return {str(camera): None if text is None else Verdict.from_json(text) for camera, text in rows}
 
+    # Everything
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """Every table that an export holds, row by row. Codes and tokens of enrolment stay inside."""
+        names = ("cameras", "nights", "events", "statuses", "rounds", "replies", "models", "verdicts", "trail")
+        found: dict[str, list[dict[str, Any]]] = {}
+        with self._database.open() as database:
+            for name in names:
+                cursor = database.execute(f"SELECT * FROM {name} ORDER BY rowid")  # noqa: S608  # names of ours
+                columns = [column[0] for column in cursor.description]
+                found[name] = [dict(zip(columns, row, strict=True)) for row in cursor]
+        return found
+
+
+_NIGHTS = "SELECT id, name, outcome, message, figures, began_utc, ended_utc FROM nights "
+
+
+def _night(row: tuple[Any, ...]) -> NightRecord:
+    return NightRecord(row[0], row[1], row[2], row[3], json.loads(row[4]), row[5], row[6])

@@ -1,51 +1,77 @@
-"""The ServerApp: one night. Quorum -> rounds -> gate -> publish -> every camera's verdict."""
+"""The ServerApp: one night. Quorum -> rounds -> gate -> publish -> every camera's verdict.
+
+After each step the night's checkpoint is written: the global head so far (an average, never a camera's own), or the
+version that was made. A server that restarts in mid-night starts another ServerApp for the same night, which goes on
+from there. What must happen once, signing a version, is seen from the shelf: a version with the very head is not
+made twice.
+"""
 
 from __future__ import annotations
 
-import dataclasses
+import base64
 import logging
 import os
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
+import httpx
+from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from flwr.serverapp.strategy import FedAvg, Strategy
 
 from appliance.errors import NightError, SitecamError
 from appliance.models.head import Head
-from appliance.models.manifest import Manifest
+from appliance.models.manifest import Manifest, Part
 from appliance.models.shelf import Shelf
 from appliance.models.signing import load_public_key
 from appliance.models.verdict import Verdict
 from appliance.store.features import FeatureCache
 from appliance.store.frames import FrameStore
-from server.asking import ask
+from appliance.store.locks import held
+from server.asking import limit_pulls
 from server.config import CONFIG_VARIABLE, ServerSettings, load
+from server.deploying import Deployer
 from server.gate import GateVerdict, LabelScores, judge, score
 from server.paths import ServerPaths
-from server.publish import deployment, publish
-from server.registry import Registry
-from server.replies import check_test, check_train
-from trainer import messages
+from server.publish import publish
+from server.registry import ModelRecord, Registry, RoundRecord
+from server.roll import Roll
+from server.roster import Roster
+from server.strategy import Aggregator
+from server.training import Training
+from server.window import Window
 from trainer.features import Backbone, examples
 from trainer.head import Examples
 
 logger = logging.getLogger(__name__)
 
+_LEAST_ROUND_S = 5.0  # with less left of the window, no further round is begun
 
 app = ServerApp()
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Flower's entry: run the night that the run's settings name."""
+    """Flower's entry: hold the night that the run's settings name, or go on with it."""
     settings = load(Path(os.environ[CONFIG_VARIABLE]))
     paths = ServerPaths(settings.state_dir)
     logging.basicConfig(filename=paths.flower / "night.log", level=logging.INFO)
-    Night(grid, settings, paths, night=int(str(context.run_config["night"]))).run()
+    limit_pulls()
+    night = int(str(context.run_config["night"]))
+    paths.serving.mkdir(parents=True, exist_ok=True)
+    with held(paths.serving):  # waits for an earlier night's last words, and tells server/night.py who is at it
+        registry = Registry(paths.registry)
+        if registry.night(night).outcome is not None:
+            return
+        try:
+            Night(grid, settings, paths, night=night).run()
+        except SitecamError as error:
+            registry.end(night, "failed", str(error), {})
+            raise
 
 
 @dataclass
@@ -55,6 +81,7 @@ class Progress:
     rounds: list[dict[str, Any]] = field(default_factory=list)
     cameras: dict[str, dict[str, Any]] = field(default_factory=dict)
     server: dict[str, Any] = field(default_factory=dict)
+    gate: dict[str, Any] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -69,83 +96,263 @@ class Night:
     """
 
     def __init__(self, grid: Grid, settings: ServerSettings, paths: ServerPaths, *, night: int) -> None:
-        self._grid = grid
         self._rules = settings.night
         self._paths = paths
         self._id = night
         self._registry = Registry(paths.registry)
-        self._name = self._registry.night(night).name
-        self._names = {camera.node_id: camera.name for camera in self._registry.cameras()}
+        self._roster = Roster(paths.registry)
+        record = self._registry.night(night)
+        self._name = record.name
+        self._checkpoint = self._registry.checkpoint(night)
+        self._progress = Progress(**self._checkpoint.get("progress", {}))
+        self._window = Window(record.began_utc, self._rules.window_s)
+        self._aggregator = Aggregator(settings)
         self._shelf = Shelf(paths.models, load_public_key(paths.signing_public.read_bytes()))
-        self._strategy: Strategy = FedAvg(weighted_by_key=messages.EXAMPLES)
-        self._progress = Progress()
-        self._statuses: dict[int, messages.CameraStatus] = {}
-        self._unusable: set[int] = set()  # cameras whose status could not be had; asked once a night
+        self._roll = Roll(grid, self._registry, self._roster, night, self._note)
+        self._deployer = Deployer(grid, self._shelf, self._registry, self._roll, night, self._note)
+        self._manifest = self._running()
+        self._training = Training(
+            grid, self._rules, self._aggregator, self._registry, self._roll, night, self._manifest, self._note
+        )
 
     def run(self) -> None:
-        """Hold the night. However it goes, it ends in the registry with an outcome and a sentence."""
-        outcome, sentence = "failed", "The server's process ended unexpectedly"
+        """Hold the night. However it goes, it ends in the registry with an outcome and a sentence.
+
+        Only a process that is killed, or loses its SuperLink, leaves it open: then the next one goes on with it.
+        """
         try:
             outcome, sentence = self._hold()
-        except SitecamError as error:
-            sentence = str(error)
-            logger.error("%s", error)
-        except OSError as error:
-            sentence = f"The server's disk or network refused ({error}). Nothing was published that isn't whole."
+        except httpx.HTTPError:
+            logger.exception("The SuperLink is away")
+            raise
+        except Exception as error:
+            outcome, sentence = "failed", _why(error)
             logger.exception("The night failed")
-        finally:
-            figures = vars(self._progress)
-            self._registry.end(self._id, outcome, sentence, figures)
-            self._close()
+        self._count_bad_nights()
+        self._note(f"The night ends: {outcome}")
+        self._registry.end(self._id, outcome, sentence, vars(self._progress))
+        self._deployer.close()
+
+    # The steps
 
     def _hold(self) -> tuple[str, str]:
-        version = self._shelf.current
-        if version is None:
-            raise NightError("The server has no model", do="Run sitecam-server init")
-        manifest = self._shelf.manifest(version)
-        own_examples = self._server_examples(manifest)
-        running = Head.from_bytes(self._shelf.part(manifest.parts["head"]))
-        before = score(running, own_examples, manifest.labels)
+        self._aggregator.check(self._training.least)  # before anybody is waited for
+        own = self._server_examples()
+        running = Head.from_bytes(self._shelf.part(self._manifest.parts["head"]))
+        before = score(running, own, self._manifest.labels)
+        if self._checkpoint:
+            self._note("The server restarted; the night goes on where it stood")
         with self._timed("quorum"):
-            self._wait_for_quorum()
-            self._bring_up_to_date(version)
-        ready = [node for node, status in self._statuses.items() if not status.objection and status.version == version]
-        if len(ready) < self._rules.quorum:
-            return "no quorum", self._no_quorum(ready)
-        head, after = running, before
-        with self._timed("rounds"):
-            for number in range(1, self._rules.rounds + 1):
-                head = self._round(number, version, head, ready)
-                after = score(head, own_examples, manifest.labels)
-                self._progress.rounds[-1] |= {"accuracy": after.accuracy}
-                self._note(f"Round {number} of {self._rules.rounds}: {_on_frames(after)}")
+            quorum = max(self._rules.quorum, self._training.least)
+            self._wait_for(quorum)
+        for node, status in self._roll.statuses.items():
+            self._progress.cameras.setdefault(self._roll.names[node], {}).update(
+                version_before=status.version,
+                train_frames=dict(status.train_frames),
+                test_frames=dict(status.test_frames),
+            )
+        made = self._checkpoint.get("version")
+        if made is not None:
+            return self._publish(self._shelf.manifest(made))
+        if len(self._training.ready()) < quorum:
+            self._bring_up_to_date()
+            return "no quorum", self._no_quorum(quorum)
+        head, after = self._rounds(running, own, before)
         self._progress.server = {
             "frames": after.total,
-            "rounds": self._rules.rounds,
+            "rounds": len([r for r in self._progress.rounds if r["round"]]),
             "accuracy_before": before.accuracy,
             "accuracy_after": after.accuracy,
         }
         with self._timed("evaluate"):
-            gate = self._gate(version, head, before, after, ready)
+            gate = self._gate(head, before, after)
         if not gate.passed:
-            return "kept", f"Version {version} stays: the new model is {gate.reason}"
+            self._bring_up_to_date()
+            return "kept", f"Version {self._manifest.version} stays: the new model is {gate.reason}"
         self._note(f"Gate passed: {gate.reason}")
-        with self._timed("publish"):
-            published = publish(
-                self._paths,
-                self._shelf,
-                manifest,
-                head,
-                night=self._name,
-                metrics={"server_accuracy": after.accuracy, "server_frames": after.total},
+        return self._publish(self._make(head, after, gate))
+
+    def _wait_for(self, quorum: int) -> None:
+        """Wait until every camera of the fleet said how it is, or the quorum's deadline passes."""
+        fleet = self._roll.fleet
+        held_ones = [camera.name for camera in fleet.values() if camera.held_utc]
+        on_hold = f" (on hold: {', '.join(held_ones)})" if held_ones else ""
+        self._note(f"Waiting for {quorum} of {len(fleet)} cameras{on_hold}")
+        deadline_s = self._window.within(self._rules.quorum_deadline_s)
+        self._roll.wait(lambda: self._roll.complete, deadline_s)
+
+    def _rounds(self, running: Head, own: Examples, before: LabelScores) -> tuple[Head, LabelScores]:
+        head, after, first = running, before, 1
+        if "head" in self._checkpoint:
+            head = Head.from_bytes(base64.b64decode(self._checkpoint["head"]))
+            after = score(head, own, self._manifest.labels)
+            first = int(self._checkpoint["round"]) + 1
+        elif self._rules.exact_start and self._manifest.night is None:
+            head, after = self._exact_start(running, own)
+        reserve_s = self._rules.round_deadline_s / 2 + self._rules.verdict_deadline_s
+        with self._timed("rounds"):
+            for number in range(first, self._rules.rounds + 1):
+                if self._window.left_s - reserve_s < _LEAST_ROUND_S and number > 1:
+                    self._note(f"The night's window leaves no time for round {number}")
+                    break
+                began, clock = datetime.now(UTC), time.monotonic()
+                self._roll.look()
+                asked = len(self._training.ready())
+                deadline_s = self._window.within(self._rules.round_deadline_s, reserve_s=reserve_s)
+                head, used, left_out = self._training.round(number, head, deadline_s=deadline_s)
+                after = score(head, own, self._manifest.labels)
+                self._progress.rounds.append(
+                    {"round": number, "examples": used, "left_out": left_out, "accuracy": after.accuracy}
+                )
+                self._keep_round(number, began, clock, self._aggregator.name, asked, len(used), after)
+                self._save(round=number, head=base64.b64encode(head.to_bytes()).decode())
+                self._note(f"Round {number} of {self._rules.rounds}: {_on_frames(after)}")
+        return head, after
+
+    def _exact_start(self, running: Head, own: Examples) -> tuple[Head, LabelScores]:
+        began, clock = datetime.now(UTC), time.monotonic()
+        try:
+            head, asked, used = self._training.start(
+                running, deadline_s=self._window.within(self._rules.round_deadline_s)
             )
-            self._note(f"Version {published.version} is signed and on its way")
-            accepted = self._collect_verdicts(published)
-        return "published", f"Version {published.version} runs on {accepted} of {len(self._names)} cameras"
+        except NightError as error:
+            self._note(f"No exact start: {error}")
+            return running, score(running, own, self._manifest.labels)
+        after = score(head, own, self._manifest.labels)
+        self._keep_round(0, began, clock, "class means", asked, used, after)
+        self._note(f"Exact start from {used} cameras' class means: {_on_frames(after)}")
+        return head, after
 
-    # The steps
+    def _keep_round(
+        self, number: int, began: datetime, clock: float, strategy: str, asked: int, used: int, after: LabelScores
+    ) -> None:
+        epsilon = self._aggregator.epsilon(self._registry.noisy_rounds() + 1) if number else None
+        if epsilon is not None:
+            self._note(f"Noise was added: epsilon {epsilon:.2f} since the fleet began")
+        record = RoundRecord(
+            round=number,
+            seconds=round(time.monotonic() - clock, 2),
+            strategy=strategy,
+            asked=asked,
+            used=used,
+            frames=after.total,
+            correct=after.correct,
+            loss=after.loss,
+            epsilon=epsilon,
+            began_utc=began.isoformat(timespec="seconds"),
+        )
+        self._registry.put_round(self._id, record)
 
-    def _server_examples(self, manifest: Manifest) -> Examples:
+    def _gate(self, head: Head, before: LabelScores, after: LabelScores) -> GateVerdict:
+        deadline_s = self._window.within(self._rules.round_deadline_s, reserve_s=self._rules.verdict_deadline_s)
+        tallies = self._training.test(head, deadline_s=deadline_s)
+        for name, tally in tallies.items():
+            if tally.frames:
+                self._progress.cameras.setdefault(name, {}).update(
+                    accuracy_before=tally.before / tally.frames, accuracy_after=tally.after / tally.frames
+                )
+        verdict = judge(before, after, list(tallies.values()), margin=self._rules.margin)
+        self._progress.gate = verdict.figures()
+        return verdict
+
+    def _make(self, head: Head, after: LabelScores, gate: GateVerdict) -> Manifest:
+        """Sign the new version, or find it signed already by a process that was killed right after."""
+        digest = Part.of(head.to_bytes()).sha256
+        newest = self._shelf.manifest(self._shelf.highest) if self._shelf.highest in self._shelf.versions() else None
+        with self._timed("publish"):
+            nights = {model.version: model.night for model in self._registry.models()}
+            ours = newest is not None and nights.get(newest.version, self._id) == self._id
+            if newest and ours and newest.night == self._name and newest.parts["head"].sha256 == digest:
+                manifest = newest
+            else:
+                metrics: Mapping[str, float] = {"server_accuracy": after.accuracy, "server_frames": after.total}
+                manifest = publish(self._paths, self._shelf, self._manifest, head, night=self._name, metrics=metrics)
+            first = self._rules.canary == "always" or (self._rules.canary == "unsure" and gate.outcome == "cannot tell")
+            self._keep_model(manifest, "canary" if first else "published", gate.reason)
+            self._save(version=manifest.version, canary=first, reason=gate.reason)
+        return manifest
+
+    def _publish(self, manifest: Manifest) -> tuple[str, str]:
+        """Take a signed version to the cameras: to one first where the gate asks for it, then to all."""
+        version, parent = manifest.version, self._manifest.version
+        if manifest.version == parent:  # it was activated already when the server restarted
+            parent = manifest.parent or parent
+        reason = str(self._checkpoint.get("reason", ""))
+        self._note(f"Version {version} is signed and on its way")
+        with self._timed("publish"):
+            if self._checkpoint.get("canary"):
+                refusal = self._try_canary(version)
+                if refusal:
+                    self._keep_model(manifest, "withdrawn", refusal)
+                    self._bring_up_to_date()
+                    return "refused", f"Version {parent} stays: {refusal}"
+                self._keep_model(manifest, "published", reason)
+                self._save(canary=False)
+            self._shelf.activate(version)
+            verdicts = self._deployer.deploy(
+                version, self._roll.statuses, deadline_s=self._window.within(self._rules.verdict_deadline_s)
+            )
+        for node, camera in self._roll.fleet.items():
+            if node not in verdicts:
+                self._registry.put_verdict(self._id, camera.name, version, None)
+        accepted = sum(verdict.accepted for verdict in verdicts.values())
+        refused = [verdict for verdict in verdicts.values() if verdict.quarantined]
+        if refused and not accepted:
+            self._shelf.activate(parent)
+            why = f"all {len(refused)} cameras that could judge it refused it: {refused[0].reason}"
+            self._keep_model(manifest, "withdrawn", why)
+            return "refused", f"Version {parent} stays: {why}"
+        return "published", f"Version {version} runs on {accepted} of {len(self._roll.fleet)} cameras"
+
+    def _try_canary(self, version: int) -> str:
+        """Give one camera the version first; why it must not go to the others, or nothing."""
+        candidates = sorted(
+            self._roll.statuses, key=lambda node: sum(self._roll.statuses[node].test_frames.values()), reverse=True
+        )
+        for node in candidates:  # the one with the most test frames can judge best
+            self._note(f"{self._roll.names[node]} tries version {version} first")
+            deadline_s = self._window.within(self._rules.verdict_deadline_s)
+            verdict: Verdict | None = self._deployer.deploy(version, [node], deadline_s=deadline_s).get(node)
+            if verdict is not None and verdict.final:
+                return "" if verdict.accepted else f"{self._roll.names[node]} tried it first: {verdict.reason}"
+            if self._window.left_s < self._rules.verdict_deadline_s:
+                break
+        return "no camera could try it first tonight"
+
+    def _bring_up_to_date(self) -> None:
+        """Cameras that missed an earlier night get what runs."""
+        late = self._roll.behind(self._manifest.version)
+        deadline_s = self._window.within(self._rules.verdict_deadline_s)
+        self._deployer.deploy(self._manifest.version, late, deadline_s=deadline_s)
+
+    def _no_quorum(self, quorum: int) -> str:
+        by = f" ({self._aggregator.name} means nothing with fewer)" if quorum > self._rules.quorum else ""
+        ready = len(self._training.ready())
+        absence = self._roll.absence(self._training.backbone, self._rules.min_examples)
+        return f"{ready} of the {quorum} cameras that a night needs{by} were ready. {absence}"
+
+    def _count_bad_nights(self) -> None:
+        names = {camera.name for camera in self._roster.cameras()}
+        for name in sorted((self._training.bad | self._training.good) & names):
+            bad = name in self._training.bad
+            nights = self._roster.count_night(name, bad=bad)
+            if bad and nights >= self._rules.bad_nights:
+                why = f"its replies could not be used in {nights} nights in a row"
+                self._roster.hold(name, why)
+                self._roster.note("night", f"{name} is on hold: {why}")
+                self._note(f"{name} is on hold until somebody has looked at it: {why}")
+
+    # Small things
+
+    def _running(self) -> Manifest:
+        version = self._shelf.current
+        if version is None:
+            raise NightError("The server has no model", do="Run sitecam-server init")
+        return self._shelf.manifest(version)
+
+    def _server_examples(self) -> Examples:
+        manifest = self._manifest
+
         def backbone() -> Backbone:
             return Backbone(self._shelf.part(manifest.parts["backbone"]), manifest.input, threads=2)
 
@@ -156,216 +363,33 @@ class Night:
         ):
             return examples(store, cache, manifest, backbone, split="test", variants=1)
 
-    def _wait_for_quorum(self) -> None:
-        """Ask cameras how they are until all enrolled ones have said so, or the deadline passes."""
-        self._note(f"Waiting for {self._rules.quorum} of {len(self._names)} cameras")
-        ends = time.monotonic() + self._rules.quorum_deadline_s
-        while time.monotonic() < ends and (unasked := set(self._names) - set(self._statuses) - self._unusable):
-            fresh = set(self._grid.get_node_ids()) & unasked
-            if not fresh:
-                time.sleep(1)
-                continue
-            left_s = max(5.0, min(60.0, ends - time.monotonic()))
-            answers = ask(
-                self._grid,
-                {node: RecordDict() for node in fresh},
-                f"{MessageType.QUERY}.{messages.STATUS}",
-                group="status",
-                deadline_s=left_s,
-            )
-            for node, reply in answers.replies.items():
-                self._take_status(node, reply)
+    def _keep_model(self, manifest: Manifest, outcome: str, reason: str) -> None:
+        metrics = dict(manifest.metrics)
+        parent = manifest.parent or 0
+        self._registry.put_model(ModelRecord(manifest.version, self._id, parent, outcome, reason, metrics))
 
-    def _bring_up_to_date(self, version: int) -> None:
-        """Cameras that missed an earlier night get what runs, and then train with the others."""
-        late = [node for node, status in self._statuses.items() if status.version != version]
-        for node, verdict in self._deploy(version, late).items():
-            if verdict.accepted:
-                self._statuses[node] = dataclasses.replace(self._statuses[node], version=version)
-
-    def _take_status(self, node: int, reply: Message) -> None:
-        name = self._names[node]
-        try:
-            if reply.has_error():
-                raise NightError(reply.error.reason or "it gave no reason")
-            status = messages.CameraStatus.from_record(reply.content.config_records[messages.CONFIG])
-        except (NightError, KeyError) as error:
-            self._unusable.add(node)
-            self._note(f"{name} can't take part: {error}".rstrip("."))
-            return
-        self._statuses[node] = status
-        self._progress.cameras[name] = {
-            "version_before": status.version,
-            "train_frames": dict(status.train_frames),
-            "test_frames": dict(status.test_frames),
-        }
-        frames = sum(status.train_frames.values())
-        self._note(
-            f"{name} is here: version {status.version}, {frames} frames to learn from. {status.objection}".strip()
-        )
-
-    def _no_quorum(self, ready: list[int]) -> str:
-        absent = sorted(name for node, name in self._names.items() if node not in self._statuses)
-        unready = [
-            f"{self._names[node]} ({self._statuses[node].objection or 'it runs another version'})"
-            for node in self._statuses
-            if node not in ready
-        ]
-        return (
-            f"{len(ready)} of the {self._rules.quorum} cameras that a night needs were ready."
-            f" Missing: {', '.join(absent) or 'none'}. Not ready: {', '.join(unready) or 'none'}."
-        )
-
-    def _round(self, number: int, version: int, head: Head, ready: list[int]) -> Head:
-        """One round; the cameras whose replies can't be used cost only themselves."""
-        config = ConfigRecord(
-            {
-                "round": number,
-                "rounds": self._rules.rounds,
-                "version": version,
-                "epochs": self._rules.epochs,
-                "rate": self._rules.rate,
-                "smoothing": self._rules.smoothing,
-            }
-        )
-        content = RecordDict({messages.ARRAYS: messages.head_record(head), messages.CONFIG: config})
-        answers = ask(
-            self._grid,
-            dict.fromkeys(ready, content),
-            MessageType.TRAIN,
-            group=str(number),
-            deadline_s=self._rules.round_deadline_s,
-        )
-        good: list[Message] = []
-        left_out = {self._names[node]: why for node, why in answers.missing.items()}
-        examples_by_camera: dict[str, int] = {}
-        for node, reply in answers.replies.items():
-            name = self._names[node]
-            try:
-                checked = check_train(reply, head, max_examples=self._rules.max_examples)
-            except NightError as error:
-                left_out[name] = str(error)
-                continue
-            examples_by_camera[name] = checked.examples
-            good.append(reply)
-        for name, why in left_out.items():
-            self._note(f"Round {number} goes on without {name}: {why}")
-        self._progress.rounds.append({"round": number, "examples": examples_by_camera, "left_out": left_out})
-        if len(good) < self._rules.min_replies:
-            raise NightError(
-                f"Round {number} got {len(good)} usable replies, fewer than night.min_replies",
-                means="Tonight ends without a new model",
-                do="Look at what each camera said above",
-            )
-        arrays, _ = self._strategy.aggregate_train(number, good)
-        if arrays is None:
-            raise NightError("The strategy gave no model", means="Tonight ends without a new model")
-        return Head.from_arrays(arrays.to_numpy_ndarrays())
-
-    def _gate(self, version: int, head: Head, before: LabelScores, after: LabelScores, ready: list[int]) -> GateVerdict:
-        content = RecordDict(
-            {
-                messages.ARRAYS: messages.head_record(head),
-                messages.CONFIG: ConfigRecord({"version": version}),
-            }
-        )
-        answers = ask(
-            self._grid,
-            dict.fromkeys(ready, content),
-            MessageType.EVALUATE,
-            group="evaluate",
-            deadline_s=self._rules.round_deadline_s,
-        )
-        totals = {"frames": 0, "before": 0, "after": 0}
-        for node, reply in answers.replies.items():
-            name = self._names[node]
-            try:
-                tested = check_test(reply, max_examples=self._rules.max_examples)
-            except NightError as error:
-                self._note(f"{name} could not test: {error}")
-                continue
-            totals["frames"] += tested.frames
-            totals["before"] += tested.correct_before
-            totals["after"] += tested.correct
-            if tested.frames:
-                self._progress.cameras[name] |= {
-                    "accuracy_before": tested.correct_before / tested.frames,
-                    "accuracy_after": tested.correct / tested.frames,
-                }
-        for node, why in answers.missing.items():
-            self._note(f"{self._names[node]} did not test: {why}")
-        return judge(before, after, own_frames=totals["frames"], own_before=totals["before"], own_after=totals["after"])
-
-    def _collect_verdicts(self, published: Manifest) -> int:
-        """Send the version to every camera that is there; note each enrolled camera's verdict, or its absence."""
-        version = published.version
-        given = self._deploy(version, list(self._statuses))
-        for node, name in self._names.items():
-            self._registry.put_verdict(self._id, name, version, given.get(node))
-        return sum(verdict.accepted for verdict in given.values())
-
-    def _deploy(self, version: int, nodes: list[int]) -> dict[int, Verdict]:
-        """Send a version to these cameras; their verdicts, as far as they give one in time."""
-        verdicts: dict[int, Verdict] = {}
-
-        def take(node: int, reply: Message) -> None:
-            name = self._names[node]
-            try:
-                if reply.has_error():
-                    raise NightError(reply.error.reason or "it gave no reason")
-                verdict = Verdict.from_json(str(reply.content.config_records[messages.CONFIG]["verdict"]))
-                if verdict.version != version:
-                    raise NightError(f"its verdict is on version {verdict.version}")
-            except (SitecamError, KeyError) as error:
-                self._note(f"{name} gave no verdict on version {version}: {error}")
-                return
-            verdicts[node] = verdict
-            said = "runs" if verdict.accepted else "refused" if verdict.final else "could not try"
-            where = f" in {verdict.state}" if verdict.state and not verdict.accepted else ""
-            self._note(f"{name} {said} version {version}{where}: {verdict.reason}")
-
-        answers = ask(
-            self._grid,
-            {node: deployment(self._shelf, version, self._statuses[node].digests) for node in nodes},
-            f"{MessageType.QUERY}.{messages.DEPLOY}",
-            group="deploy",
-            deadline_s=self._rules.verdict_deadline_s,
-            on_reply=take,
-        )
-        for node, why in answers.missing.items():
-            self._note(f"{self._names[node]} gave no verdict on version {version}: {why}")
-        return verdicts
-
-    def _close(self) -> None:
-        """Tell the cameras that the night is over; those that don't hear it end with their own window."""
-        online = set(self._grid.get_node_ids()) & set(self._names)
-        ask(
-            self._grid,
-            {node: RecordDict() for node in online},
-            f"{MessageType.QUERY}.{messages.CLOSE}",
-            group="close",
-            deadline_s=20,
-        )
-
-    # Small things
+    def _save(self, **state: Any) -> None:
+        self._checkpoint |= {**state, "progress": vars(self._progress)}
+        self._registry.put_checkpoint(self._id, self._checkpoint)
 
     def _note(self, text: str) -> None:
         logger.info("%s", text)
         self._registry.note(self._id, text)
 
-    def _timed(self, part: str) -> _Timer:
-        return _Timer(self._progress.seconds, part)
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        seconds = self._progress.seconds
+        seconds[part] = round(seconds.get(part, 0.0) + time.monotonic() - began, 2)
 
 
-class _Timer:
-    def __init__(self, seconds: dict[str, float], part: str) -> None:
-        self._seconds, self._part = seconds, part
-
-    def __enter__(self) -> None:
-        self._began = time.monotonic()
-
-    def __exit__(self, *_: object) -> None:
-        self._seconds[self._part] = round(time.monotonic() - self._began, 2)
+def _why(error: Exception) -> str:
+    if isinstance(error, SitecamError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"The server's disk or network refused ({error}). Nothing was published that isn't whole."
+    return f"The server made a mistake of its own ({error!r}). Nothing was published that isn't whole."
 
 
 def _on_frames(scores: LabelScores) -> str:

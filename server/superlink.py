@@ -8,15 +8,20 @@ import os
 import signal
 import ssl
 import subprocess
+import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import httpx
+from flwr.proto.control_pb2 import ListNodesResponse
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it ships none
 
 from appliance.errors import NightError
 from appliance.files import write_atomically
+from appliance.join_code import pem_fingerprint
 from appliance.ports import free_port
 from server.certificates import check_certificate
 from server.config import CONFIG_VARIABLE, ServerSettings
@@ -53,6 +58,21 @@ night = 0
 """
 
 
+@dataclass(frozen=True)
+class RegisteredNode:
+    """A camera as the SuperLink knows it.
+
+    Attributes:
+        node_id: Flower's.
+        fingerprint: Of its public key, as :func:`appliance.join_code.key_fingerprint` gives it.
+        unregistered: Its key is refused, for good.
+    """
+
+    node_id: int
+    fingerprint: str
+    unregistered: bool
+
+
 class SuperLink:
     """A running SuperLink, and what we ask of it.
 
@@ -70,7 +90,7 @@ class SuperLink:
     @property
     def address(self) -> str:
         """host:port, as programs on this machine reach it."""
-        return f"127.0.0.1:{self._settings.superlink.port}"
+        return flower.endpoint(self._settings.superlink.listen, self._settings.superlink.port)
 
     @property
     def log(self) -> Path:
@@ -80,7 +100,7 @@ class SuperLink:
     def command(self) -> list[str]:
         """The command line, for us and for the systemd unit alike."""
         return [
-            flower.program("flower-superlink"),
+            *(sys.executable, "-m", "server.superlink_process"),
             *("--ssl-ca-certfile", str(self._paths.ca_certificate)),
             *("--ssl-certfile", str(self._paths.tls_certificate)),
             *("--ssl-keyfile", str(self._paths.tls_key)),
@@ -197,6 +217,45 @@ class SuperLink:
         """
         answer = self._flwr("supernode", "register", str(public_key), _CONNECTION, "--name", name)
         return int(answer["node-id"])
+
+    def unregister(self, node_id: int) -> None:
+        """Let a camera's key in no more: its next message is refused.
+
+        Flower never takes a key again that was once unregistered.
+
+        Raises:
+            NightError: The SuperLink refused: it doesn't know the node, or knows it no more.
+        """
+        self._flwr("supernode", "unregister", str(node_id), _CONNECTION)
+
+    def registered(self) -> list[RegisteredNode]:
+        """Every key that was ever let in.
+
+        Asked over HTTP, because ``flwr supernode list`` doesn't print keys.
+
+        Raises:
+            NightError: The SuperLink doesn't answer, or not as we know it.
+        """
+        kind = "application/protobuf"
+        try:
+            context = ssl.create_default_context(cafile=str(self._paths.ca_certificate))
+            answer = httpx.post(
+                f"https://{self.address}/v1/control/list-nodes",
+                headers={"Content-Type": kind, "Accept": kind},
+                verify=context,
+                timeout=30,
+                trust_env=False,
+            ).raise_for_status()
+            nodes = ListNodesResponse.FromString(answer.content).nodes_info
+            return [
+                RegisteredNode(node.node_id, pem_fingerprint(node.public_key), node.status == "unregistered")
+                for node in nodes
+            ]
+        except (httpx.HTTPError, OSError, DecodeError, ValueError) as error:
+            raise NightError(
+                f"The SuperLink doesn't say which cameras it knows ({error})",
+                do=f"Is it running? Read {self.log}",
+            ) from error
 
     def start_run(self, night: int) -> int:
         """Start the ServerApp for a night; return Flower's run id.

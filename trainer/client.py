@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
 from appliance.config import Settings
@@ -26,8 +26,11 @@ from appliance.store.frames import FrameStore
 from appliance.store.recipe import VARIANTS, recipe_name
 from trainer import messages
 from trainer.features import Backbone, examples
-from trainer.head import Examples, Recipe, evaluate, train
+from trainer.head import Examples, evaluate, named_right, train
 from trainer.ledger import note_reply
+from trainer.live_health import live_health
+from trainer.means import once
+from trainer.orders import check_ground, head_of, recipe_of, round_of
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +107,8 @@ class Camera:
             test_frames=test_frames,
             digests=tuple(self.shelf.digests()),
             objection=objection(train_frames, self.settings.night.min_frames),
+            health=live_health(self.settings.page.port),
+            backbone=self.current().parts["backbone"].sha256,
         )
 
 
@@ -126,25 +131,32 @@ def client_app(camera: Camera) -> ClientApp:
         camera.say("waiting", "The server asked how this camera is")
         return _reply(camera, message, RecordDict({messages.CONFIG: camera.status().to_record()}))
 
+    @app.query(messages.MEANS)
+    def means(message: Message, _: Context) -> Message:
+        camera.say("testing", "Summing up this camera's frames, label by label")
+        manifest = camera.current()
+        check_ground(manifest, message.content.config_records[messages.CONFIG])
+        summed = once(camera.paths.root, manifest, lambda: camera.examples("train"))
+        arrays = ArrayRecord({"sums": Array(summed.sums), "counts": Array(summed.counts)})
+        values = messages.metrics(squares=summed.squares)
+        return _reply(camera, message, RecordDict({messages.ARRAYS: arrays, messages.METRICS: values}))
+
     @app.train()
     def training(message: Message, _: Context) -> Message:
         config = message.content.config_records[messages.CONFIG]
-        number, rounds = int(str(config["round"])), int(str(config["rounds"]))
+        number, rounds = round_of(config)
         camera.say("training", f"Training, round {number} of {rounds}", number=number, rounds=rounds)
-        _same_version(camera, config)
+        manifest = camera.current()
+        check_ground(manifest, config)
+        recipe = recipe_of(config)
+        head = head_of(manifest, message.content)
+        graph = camera.shelf.part(manifest.parts["trainer"])
         known = camera.examples("train")
-        recipe = Recipe(
-            epochs=int(str(config["epochs"])),
-            rate=float(str(config["rate"])),
-            smoothing=float(str(config["smoothing"])),
-            seed=number,
-        )
-        graph = camera.shelf.part(camera.current().parts["trainer"])
-        head, loss = train(graph, messages.head_of(message.content), known, recipe)
+        trained, loss = train(graph, head, known, recipe)
         camera.say("training", f"Round {number} of {rounds} is done", number=number, rounds=rounds)
         content = RecordDict(
             {
-                messages.ARRAYS: messages.head_record(head),
+                messages.ARRAYS: messages.head_record(trained),
                 messages.METRICS: messages.metrics(examples=len(known), loss=loss),
             }
         )
@@ -152,13 +164,19 @@ def client_app(camera: Camera) -> ClientApp:
 
     @app.evaluate()
     def evaluation(message: Message, _: Context) -> Message:
-        _same_version(camera, message.content.config_records[messages.CONFIG])
+        manifest = camera.current()
+        check_ground(manifest, message.content.config_records[messages.CONFIG])
+        head = head_of(manifest, message.content)
         camera.say("testing", "Testing on this camera's own test frames")
         known = camera.examples("test")
-        running = Head.from_bytes(camera.shelf.part(camera.current().parts["head"]))
-        score, before = evaluate(messages.head_of(message.content), known), evaluate(running, known)
+        running = Head.from_bytes(camera.shelf.part(manifest.parts["head"]))
+        after, before = named_right(head, known), named_right(running, known)
         values = messages.metrics(
-            examples=score.frames, correct=score.correct, loss=score.loss, correct_before=before.correct
+            examples=len(known),
+            loss=evaluate(head, known).loss,
+            correct=int(after.sum()),
+            correct_before=int(before.sum()),
+            lost=int((before & ~after).sum()),
         )
         return _reply(camera, message, RecordDict({messages.METRICS: values}))
 
@@ -176,16 +194,6 @@ def client_app(camera: Camera) -> ClientApp:
         return _reply(camera, message, RecordDict({messages.CONFIG: ConfigRecord({})}))
 
     return app
-
-
-def _same_version(camera: Camera, config: ConfigRecord) -> None:
-    """Features fit one backbone only: a camera that runs another version sits this night's training out."""
-    wanted, runs = int(str(config["version"])), camera.shelf.current
-    if wanted != runs:
-        raise NightError(
-            f"Tonight trains version {wanted}, this camera runs version {runs}",
-            means="It does not train tonight, and gets the new version in the end",
-        )
 
 
 def _take_model(camera: Camera, content: RecordDict) -> Verdict:

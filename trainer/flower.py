@@ -12,6 +12,11 @@ def program(name: str) -> str:
     return str(Path(sys.executable).parent / name)
 
 
+def endpoint(host: str, port: int) -> str:
+    """host:port as it stands in addresses and CONNECT lines: an IPv6 address in brackets (RFC 3986, 3.2.2)."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 _PROXIES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
 
 

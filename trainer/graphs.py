@@ -131,13 +131,16 @@ def _answers(graph: bytes, pictures: npt.NDArray[Any]) -> npt.NDArray[np.float32
 
 
 class _TrainingStep(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
-    """One step of Adam (arXiv 1412.6980) on softmax cross-entropy, for a head of one or two dense layers."""
+    """One step of Adam (arXiv 1412.6980) on softmax cross-entropy, for a head of one or two dense layers; with
+    FedProx's term (arXiv 1812.06127, equation 2), whose gradient pulls every number back to where training began.
+    """
 
     def __init__(self, feature_count: int, label_count: int, hidden_units: int) -> None:
         super().__init__()
         sizes = [feature_count, *([hidden_units] if hidden_units else []), label_count]
         shapes = [shape for pair in itertools.pairwise(sizes) for shape in (pair, pair[1:])]
         self.values = [tf.Variable(tf.zeros(shape), name=f"value_{i}") for i, shape in enumerate(shapes)]
+        self.anchors = [tf.Variable(tf.zeros(shape), name=f"anchor_{i}") for i, shape in enumerate(shapes)]
         self.first = [tf.Variable(tf.zeros(shape), name=f"first_{i}") for i, shape in enumerate(shapes)]
         self.second = [tf.Variable(tf.zeros(shape), name=f"second_{i}") for i, shape in enumerate(shapes)]
         # beta ** t, kept as products: TFLite has no scalar pow that both runtimes agree on
@@ -146,12 +149,13 @@ class _TrainingStep(tf.Module):  # type: ignore[misc]  # TensorFlow ships no typ
     def load(self, *arrays: Any) -> dict[str, Any]:
         for index, array in enumerate(arrays):
             self.values[index].assign(array)
+            self.anchors[index].assign(array)
             self.first[index].assign(tf.zeros_like(array))
             self.second[index].assign(tf.zeros_like(array))
         self.decay.assign(tf.ones((2,)))
         return {"done": tf.constant(1.0)}
 
-    def step(self, features: Any, targets: Any, weights: Any, rate: Any) -> dict[str, Any]:
+    def step(self, features: Any, targets: Any, weights: Any, rate: Any, proximal: Any) -> dict[str, Any]:
         inputs = [features]
         for kernel, bias in zip(self.values[:-2:2], self.values[1:-2:2], strict=True):
             inputs.append(tf.nn.relu(inputs[-1] @ kernel + bias))
@@ -166,7 +170,8 @@ class _TrainingStep(tf.Module):  # type: ignore[misc]  # TensorFlow ships no typ
             if layer:
                 alive = tf.cast(inputs[layer] > 0, tf.float32)
                 error = (error @ tf.transpose(self.values[2 * layer])) * alive
-        self._adam(gradients, rate)
+        pulls = [proximal * (value - anchor) for value, anchor in zip(self.values, self.anchors, strict=True)]
+        self._adam([gradient + pull for gradient, pull in zip(gradients, pulls, strict=True)], rate)
         return {"loss": loss}
 
     def _adam(self, gradients: list[Any], rate: Any) -> None:
@@ -194,7 +199,8 @@ def trainer_graph(feature_count: int, label_count: int, hidden_units: int) -> by
     Returns:
         A .tflite file with three signatures. ``load``: array_0.. (kernel, bias, ...) -> done, and Adam starts
         afresh. ``step``: features float32 [32, feature_count], targets float32 [32, label_count] (rows sum to
-        1), weights float32 [32] (0 leaves a row out), rate float32 [] -> loss float32 []. ``save``: array_0..
+        1), weights float32 [32] (0 leaves a row out), rate float32 [], proximal float32 [] (FedProx's mu; 0 is plain
+        training) -> loss float32 [], the cross-entropy alone. ``save``: array_0..
     """
     module = _TrainingStep(feature_count, label_count, hidden_units)
     arrays = [
@@ -205,6 +211,7 @@ def trainer_graph(feature_count: int, label_count: int, hidden_units: int) -> by
         tf.TensorSpec((BATCH, label_count), tf.float32, name="targets"),
         tf.TensorSpec((BATCH,), tf.float32, name="weights"),
         tf.TensorSpec((), tf.float32, name="rate"),
+        tf.TensorSpec((), tf.float32, name="proximal"),
     )
     signatures = {
         "load": tf.function(module.load).get_concrete_function(*arrays),

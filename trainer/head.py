@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance import litert
-from appliance.errors import NoLabelsError, PartError
+from appliance.errors import NightError, NoLabelsError, PartError
 from appliance.models.head import Array, Head
 
 
@@ -21,12 +21,14 @@ class Recipe:
         rate: Adam's step at the start; it falls to zero along a half cosine.
         smoothing: Share of the target that is spread over all labels: 0 is one-hot.
         seed: Of the order of the examples.
+        proximal: FedProx's mu: how strongly the head is held to where it started; 0 not at all.
     """
 
     epochs: int
     rate: float
     smoothing: float = 0.0
     seed: int = 0
+    proximal: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +85,7 @@ def train(graph: bytes, head: Head, examples: Examples, recipe: Recipe) -> tuple
     Raises:
         NoLabelsError: There are no examples.
         PartError: The graph is not a training graph, or not for a head of this shape.
+        NightError: The recipe has a proximal term, and the graph was made before there was one.
     """
     if not len(examples):
         raise NoLabelsError("No labelled frames to learn from", means="This camera can't train", do="Label some frames")
@@ -94,6 +97,7 @@ def train(graph: bytes, head: Head, examples: Examples, recipe: Recipe) -> tuple
     expected = [tuple(int(n) for n in step.get_input_details()["features"]["shape"][1:]), head.label_count]
     if expected != [(features.shape[1],), int(step.get_input_details()["targets"]["shape"][1])]:
         raise PartError("The training graph is for another shape of head", do="Fetch the model again")
+    extra = _proximal(step, recipe)
     load(**{f"array_{index}": array for index, array in enumerate(head.arrays)})
     generator = np.random.default_rng(recipe.seed)
     steps_per_epoch = -(-len(features) // batch)
@@ -102,14 +106,14 @@ def train(graph: bytes, head: Head, examples: Examples, recipe: Recipe) -> tuple
     for epoch in range(recipe.epochs):
         order = generator.permutation(len(features))
         losses.clear()
-        for number in range(steps_per_epoch):
-            chosen = order[number * batch : (number + 1) * batch]
+        # As even as can be: a short last batch of one frame would move the head as much as a full one of 32.
+        for number, chosen in enumerate(np.array_split(order, steps_per_epoch)):
             padding = np.zeros(batch - len(chosen), np.int64)
             rows = np.concatenate([chosen, padding])
             batch_weights = np.concatenate([weights[chosen], np.zeros(len(padding), np.float32)])
             progress = (epoch * steps_per_epoch + number) / total
             rate = np.float32(recipe.rate * 0.5 * (1 + np.cos(np.pi * progress)))
-            reply = step(features=features[rows], targets=targets[rows], weights=batch_weights, rate=rate)
+            reply = step(features=features[rows], targets=targets[rows], weights=batch_weights, rate=rate, **extra)
             losses.append(float(reply["loss"]))
     arrays = save()
     trained = Head.from_arrays([np.array(arrays[f"array_{index}"]) for index in range(len(head.arrays))])
@@ -124,6 +128,27 @@ def evaluate(head: Head, examples: Examples) -> Score:
     correct = int((scores.argmax(axis=1) == examples.labels).sum())
     likelihood = scores[np.arange(len(examples)), examples.labels]
     return Score(len(examples), correct, float(-np.log(np.maximum(likelihood, 1e-12)).mean()))
+
+
+def named_right(head: Head, examples: Examples) -> npt.NDArray[np.bool_]:
+    """Which frames, as they are, a head names right: bool [frames]."""
+    if not len(examples):
+        return np.zeros(0, np.bool_)
+    right: npt.NDArray[np.bool_] = head.scores(examples.features[:, 0, :]).argmax(axis=1) == examples.labels
+    return right
+
+
+def _proximal(step: litert.Signature, recipe: Recipe) -> dict[str, np.float32]:
+    """What the step wants to know of the proximal term."""
+    if "proximal" in step.get_input_details():
+        return {"proximal": np.float32(recipe.proximal)}
+    if recipe.proximal:
+        raise NightError(
+            "This fleet's training graph was made before there was FedProx",
+            means="It can't train with a proximal term",
+            do='Set night.strategy to "fedavg" on the server',
+        )
+    return {}
 
 
 def _signatures(graph: bytes) -> tuple[litert.Signature, litert.Signature, litert.Signature]:

@@ -1,12 +1,13 @@
 """What server and cameras say to each other at night: the names in Flower's records, and nothing more.
 
-| message          | server to camera                                   | camera to server                            |
-|------------------|----------------------------------------------------|---------------------------------------------|
-| query.status     |                                                    | name, version, counts, parts, objection     |
-| train            | arrays (head), config (version, round, recipe)     | arrays (head), metrics (examples, loss)     |
-| evaluate         | arrays (head), config (version)                    | metrics (examples, correct, correct_before) |
-| query.deploy     | config (manifest, signature), parts by SHA-256     | verdict                                     |
-| query.close      |                                                    | (nothing: the night is over)                |
+| message      | server to camera                                  | camera to server                                |
+|--------------|---------------------------------------------------|-------------------------------------------------|
+| query.status |                                                   | name, version, counts, parts, objection, health |
+| query.means  | config (version, backbone, labels)                | arrays (sums, counts), metrics (squares)        |
+| train        | arrays (head), config (the same, round, recipe)   | arrays (head), metrics (examples, loss)         |
+| evaluate     | arrays (head), config (version, backbone, labels) | metrics (examples, loss, correct, ...)          |
+| query.deploy | config (manifest, signature), parts by SHA-256    | verdict                                         |
+| query.close  |                                                   | (nothing: the night is over)                    |
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ CONFIG = "config"
 METRICS = "metrics"
 EXAMPLES = "num-examples"  # Flower's own default for weighting
 
-STATUS, DEPLOY, CLOSE = "status", "deploy", "close"
+STATUS, MEANS, DEPLOY, CLOSE = "status", "means", "deploy", "close"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class CameraStatus:
         test_frames: Labelled frames to test with, per label.
         digests: SHA-256 of the parts it holds.
         objection: Why it won't train tonight; empty where it will.
+        health: What is wrong with its live loop, in a sentence; empty where nothing is.
+        backbone: SHA-256 of the backbone that the running model stands on.
     """
 
     name: str
@@ -47,6 +50,8 @@ class CameraStatus:
     test_frames: Mapping[str, int]
     digests: tuple[str, ...]
     objection: str = ""
+    health: str = ""
+    backbone: str = ""
 
     def to_record(self) -> ConfigRecord:
         """As it travels."""
@@ -68,6 +73,8 @@ class CameraStatus:
                 test_frames={str(k): int(v) for k, v in body["test_frames"].items()},
                 digests=tuple(map(str, body["digests"])),
                 objection=str(body["objection"]),
+                health=str(body["health"]),
+                backbone=str(body["backbone"]),
             )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise NightError(f"A camera's status can't be read ({error!r})", means="It sits this night out") from error

@@ -8,8 +8,6 @@ import logging
 import os
 import secrets
 import signal
-import socket
-import ssl
 import subprocess
 import sys
 import threading
@@ -22,7 +20,7 @@ import httpx
 
 from appliance.command import run_command
 from appliance.config import DEFAULT_PATH, Settings, load
-from appliance.errors import CertificateError, NightError, SitecamError
+from appliance.errors import NightError, SitecamError
 from appliance.files import write_atomically
 from appliance.fleet import Fleet, load_fleet
 from appliance.models.shelf import Shelf
@@ -32,6 +30,7 @@ from trainer import flower
 from trainer.client import Camera, client_app
 from trainer.executor import Executor
 from trainer.ledger import note_traffic
+from trainer.reach import wait_for_server
 from trainer.wire import WireProcess
 
 logger = logging.getLogger(__name__)
@@ -132,39 +131,12 @@ class Night:
         return not (self._stopping.is_set() or self.camera.closing.exists() or time.monotonic() > self._ends)
 
     def _wait_for_server(self) -> None:
-        """Return once the fleet's server answers with a certificate that this fleet's authority signed.
-
-        The SuperNode would try for ever, and say nothing.
-
-        Raises:
-            CertificateError: Somebody else answers there.
-            NightError: Nobody did until the window ended.
-        """
-        host, port = self._fleet.address
-        context = ssl.create_default_context(cafile=str(self._paths.fleet / "ca.pem"))
-        problem = "no time was left"
-        while not self._stopping.is_set() and time.monotonic() < self._ends:
-            try:
-                with (
-                    socket.create_connection((host, port), timeout=10) as plain,
-                    context.wrap_socket(plain, server_hostname=host),
-                ):
-                    return
-            except ssl.SSLCertVerificationError as error:
-                raise CertificateError(
-                    f"The server on {host}:{port} shows a certificate that this fleet's authority did not sign"
-                    f" ({error.verify_message})",
-                    means="It may be another server, or the clock is wrong; nothing was sent",
-                    do="Check the address and the clock; if the server was made anew, enrol this camera again",
-                ) from error
-            except OSError as error:
-                problem = str(error)
-                self.camera.say("waiting", f"The fleet's server {host}:{port} can't be reached: {problem}")
-                self._stopping.wait(max(0.0, min(5.0, self._ends - time.monotonic())))
-        raise NightError(
-            f"The fleet's server {host}:{port} could not be reached tonight ({problem})",
-            means="This camera did not train; its model stays",
-            do="Check the network and the server",
+        wait_for_server(
+            *self._fleet.address,
+            self._paths.fleet / "ca.pem",
+            ends=self._ends,
+            stopping=self._stopping,
+            say=lambda text: self.camera.say("waiting", text),
         )
 
     def _start_node(self, wire: WireProcess) -> str:
@@ -179,7 +151,7 @@ class Night:
         host, server_port = self._fleet.address
         command = [
             flower.program("flower-supernode"),
-            *("--superlink", f"{host}:{server_port}"),
+            *("--superlink", flower.endpoint(host, server_port)),
             *("--root-certificates", str(self._paths.fleet / "ca.pem")),
             *("--auth-supernode-private-key", str(self._paths.node_key)),
             *("--isolation", "process"),

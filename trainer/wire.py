@@ -16,6 +16,7 @@ import threading
 from dataclasses import asdict, dataclass
 
 from appliance.errors import NightError
+from trainer.flower import endpoint
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ class Wire:
         client.settimeout(30)
         try:
             request = _read_head(client)
-            wanted = f"CONNECT {self._target[0]}:{self._target[1]} "
+            wanted = f"CONNECT {endpoint(*self._target)} "
             if not request.startswith(wanted.encode()):
                 logger.warning("Refused at night: %s", request.split(b"\r\n", 1)[0][:200])
                 client.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")

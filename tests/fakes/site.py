@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -101,9 +102,10 @@ def make_tiny_fleet(settings: ServerSettings, backbone: bytes) -> Manifest:
         return fleet_init.make_fleet(settings, say=lambda _: None)
 
 
-def write_server_settings(path: Path, **night: float) -> Path:
+def write_server_settings(path: Path, *, noise_multiplier: float = 0.0, **night: float | str) -> Path:
     """A sitecam-server.toml with its state beside it; ``night`` goes into [night]."""
     lines = ['state_dir = "server"', "[fleet]", 'name = "tiny site"', 'labels = ["head", "hardhat", "nobody"]']
-    lines += ["[night]", *(f"{key} = {value}" for key, value in night.items())]
+    lines += ["[privacy]", f"noise_multiplier = {noise_multiplier}"]
+    lines += ["[night]", *(f"{key} = {json.dumps(value)}" for key, value in night.items())]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

@@ -15,6 +15,7 @@ from server.config import load
 from server.night import EXIT_CODES
 from server.paths import ServerPaths
 from server.registry import NightRecord, Registry
+from server.roster import Roster
 from tests.fakes.parts import LABELS
 from tests.fakes.site import draw_folders, make_tiny_fleet, write_server_settings
 from tests.fakes.tree import tree_of
@@ -82,12 +83,27 @@ def test_test_frames_come_in_with_a_report(server: Counter, tmp_path: Path, caps
     assert "There is no folder" in capsys.readouterr().err
 
 
-def test_status_as_json(server: Counter, capsys: Output) -> None:
-    Registry(server.paths.registry).enrol(7, "gate", "key")
-    assert server.run("status", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == {"fleet": "tiny site", "version": 1, "cameras": ["gate"]}
+def test_status_tells_of_cameras_on_hold_and_of_the_last_night(server: Counter, capsys: Output) -> None:
+    roster, registry = Roster(server.paths.registry), Registry(server.paths.registry)
+    roster.enrol(7, "gate", "key")
     assert server.run("status") == 0
     assert capsys.readouterr().out == "tiny site: version 1; cameras: gate\n"
+    roster.hold("gate", "it sent NaN three nights in a row")
+    registry.end(registry.begin("tonight"), "kept", "Version 1 stays", {})
+    assert server.run("status", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "fleet": "tiny site",
+        "version": 1,
+        "cameras": ["gate"],
+        "on_hold": {"gate": "it sent NaN three nights in a row"},
+        "last": {"night": "tonight", "outcome": "kept", "message": "Version 1 stays"},
+    }
+    assert server.run("status") == 0
+    assert capsys.readouterr().out == (
+        "tiny site: version 1; cameras: gate\n"
+        "on hold: gate, because it sent NaN three nights in a row. When it is well again: sitecam-server release gate\n"
+        "night tonight: kept. Version 1 stays\n"
+    )
 
 
 def test_status_of_a_server_that_was_never_made_makes_none(
@@ -107,7 +123,7 @@ def _refuse(*_: object) -> None:
 
 def test_a_round_without_cameras_says_whom_to_enrol(server: Counter, capsys: Output) -> None:
     assert server.run("round") == 1
-    assert "Run sitecam-server enrol" in capsys.readouterr().err
+    assert "Run sitecam-server code" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("outcome", "code"), EXIT_CODES.items())

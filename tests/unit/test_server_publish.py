@@ -47,7 +47,7 @@ def test_a_published_manifest_is_signed_and_names_what_it_came_from(server: Publ
     assert Manifest.from_bytes(text) == manifest
     assert (manifest.version, manifest.parent, manifest.night) == (2, 1, "tonight")
     assert manifest.metrics == {"server_accuracy": 0.9}
-    assert server.shelf.current == 2
+    assert (server.shelf.current, server.shelf.highest) == (1, 2)  # it is signed, and nobody's yet
 
 
 def test_only_the_head_is_new(server: Publisher) -> None:

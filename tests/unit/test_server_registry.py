@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
-import threading
+import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,26 +10,13 @@ import pytest
 
 from appliance.errors import StoreError
 from appliance.models.verdict import SwapFigures, Verdict
-from server.registry import EnrolledCamera, Registry
+from server.registry import ModelRecord, Registry, ReplyRecord, RoundRecord
+from trainer.messages import CameraStatus
 
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Registry:
     return Registry(tmp_path / "registry.sqlite")
-
-
-def test_cameras_come_back_by_name_with_node_ids_of_64_bits(registry: Registry) -> None:
-    registry.enrol(2**64 - 1, "yard", "key 1")
-    registry.enrol(7, "gate", "key 2")
-    assert registry.cameras() == [EnrolledCamera(7, "gate"), EnrolledCamera(2**64 - 1, "yard")]
-
-
-@pytest.mark.parametrize(("node", "name", "key"), [(7, "new", "new"), (8, "gate", "new"), (8, "new", "key")])
-def test_a_name_or_key_is_taken_once(registry: Registry, node: int, name: str, key: str) -> None:
-    registry.enrol(7, "gate", "key")
-    with pytest.raises(StoreError):
-        registry.enrol(node, name, key)
-    assert registry.cameras() == [EnrolledCamera(7, "gate")]
 
 
 def test_the_first_end_of_a_night_counts(registry: Registry) -> None:
@@ -83,48 +69,66 @@ def test_a_later_verdict_replaces_an_absent_one(registry: Registry) -> None:
     assert registry.verdicts(night) == {"gate": verdict}
 
 
+def test_a_verdict_on_an_older_version_does_not_hide_the_newest(registry: Registry) -> None:
+    night = registry.begin("tonight")
+    old, new = (Verdict(version, True, "it held", datetime.now(UTC)) for version in (2, 3))
+    registry.put_verdict(night, "gate", 3, new)
+    registry.put_verdict(night, "yard", 2, old)
+    assert registry.verdicts(night) == {"gate": new}
+    assert registry.verdicts(night, 2) == {"yard": old}
+
+
 def test_everything_is_there_after_a_restart(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "r.sqlite")
-    registry.enrol(7, "gate", "key")
-    registry.note(registry.begin("tonight"), "it began")
+    night = registry.begin("tonight")
+    registry.note(night, "it began")
+    registry.put_checkpoint(night, {"round": 2})
     again = Registry(tmp_path / "r.sqlite")
-    assert again.cameras() == registry.cameras()
     assert [text for _, text in again.events(1)] == ["it began"]
+    assert again.checkpoint(night) == {"round": 2}
+    assert [record.name for record in again.unended()] == ["tonight"]
 
 
-def test_two_processes_may_make_a_new_file_at_once(tmp_path: Path) -> None:
-    problems: list[Exception] = []
-
-    def make() -> None:
-        try:
-            Registry(tmp_path / "r.sqlite").cameras()
-        except StoreError as error:
-            problems.append(error)
-
-    threads = [threading.Thread(target=make) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert problems == []
+def test_a_night_that_ended_has_nothing_to_go_on_with(registry: Registry) -> None:
+    night = registry.begin("tonight")
+    registry.put_checkpoint(night, {"head": "..."})
+    registry.end(night, "kept", "why", {})
+    assert registry.checkpoint(night) == {}
+    assert registry.unended() == []
 
 
-@pytest.mark.parametrize("keep", [0, 100])
-def test_a_damaged_file_is_named_and_left_as_it_is(tmp_path: Path, keep: int) -> None:
-    path = tmp_path / "registry.sqlite"
-    Registry(path).enrol(7, "gate", "key")
-    damaged = path.read_bytes()[:keep] + b"rubbish" * 1000
-    path.write_bytes(damaged)
-    with pytest.raises(StoreError, match=rf"{path} can't be used.*backup"):
-        Registry(path).cameras()
-    assert path.read_bytes() == damaged
+def test_a_cameras_last_word_is_its_last(registry: Registry) -> None:
+    for number in (1, 2):
+        status = CameraStatus("gate", number, {"head": number}, {}, (), "", "Not watching")
+        registry.put_status(registry.begin(str(number)), "gate", status)
+    sighting = registry.sightings()["gate"]
+    assert (sighting.night, sighting.status.version, sighting.status.train_frames) == (2, 2, {"head": 2})
+    assert sighting.status.health == "Not watching"
 
 
-def test_a_file_of_a_newer_release_is_left_alone(tmp_path: Path) -> None:
-    path = tmp_path / "r.sqlite"
-    Registry(path)
-    with sqlite3.connect(path) as database:
-        database.execute("PRAGMA user_version = 99")
-    database.close()
-    with pytest.raises(StoreError, match=r"schema 99.*Upgrade Sitecam"):
-        Registry(path)
+def test_rounds_replies_and_models_come_back_as_they_were(registry: Registry) -> None:
+    night = registry.begin("tonight")
+    first = RoundRecord(1, 2.5, "fedavg", 3, 2, 75, 70, 0.25, None, "2026-03-01T00:00:00+00:00")
+    second = RoundRecord(2, 2.0, "fedavg", 3, 3, 75, 71, 0.2, 1.5, "2026-03-01T00:01:00+00:00")
+    for record in (second, first):
+        registry.put_round(night, record)
+    assert registry.rounds(night) == [first, second]
+    assert registry.noisy_rounds() == 1
+    used = ReplyRecord(1, "train", "gate", True, False, "", 12, 0.5, 1.25)
+    bad = ReplyRecord(1, "train", "yard", False, True, "it sent NaN")
+    registry.put_replies(night, [bad, used])
+    assert registry.replies(night) == [used, bad]
+    model = ModelRecord(2, night, 1, "canary", "cannot tell", {"server_accuracy": 0.9}, "2026-03-01T00:02:00+00:00")
+    registry.put_model(model)
+    registry.put_model(dataclasses.replace(model, outcome="withdrawn", reason="it crashed"))
+    assert [(m.outcome, m.reason, m.created_utc) for m in registry.models()] == [
+        ("withdrawn", "it crashed", model.created_utc)
+    ]
+
+
+def test_an_export_holds_every_table_but_codes_and_requests(registry: Registry) -> None:
+    registry.note(registry.begin("tonight"), "it began")
+    tables = registry.tables()
+    assert tables["events"][0]["text"] == "it began"
+    assert {"codes", "requests"}.isdisjoint(tables)
+    assert {"cameras", "nights", "rounds", "replies", "models", "verdicts", "statuses", "trail"} <= set(tables)

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from flwr.app import ConfigRecord, Context, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 
 from appliance.config import Settings, load
 from appliance.errors import NightError
@@ -20,12 +21,14 @@ from appliance.models.verdict import Verdict, read_verdict, write_verdict
 from appliance.night_status import read_night_status
 from appliance.paths import CameraPaths
 from appliance.store.frames import FrameStore, NewFrame
+from server.replies import check_means
 from tests.fakes import parts
 from tests.fakes.fleet import TinyFleet
 from tests.fakes.grid import question
 from tests.fakes.site import jpeg, tiny_trainer
 from trainer import messages
 from trainer.client import Camera, client_app, objection
+from trainer.head import named_right
 
 Answer = Callable[..., RecordDict]
 
@@ -36,7 +39,9 @@ class Post:
     def __init__(self, root: Path, backbone: bytes) -> None:
         self.fleet = TinyFleet(root, backbone)
         config = root / "sitecam.toml"
-        config.write_text('state_dir = "state"\n[camera]\nname = "gate"\n[night]\nswap_deadline_s = 0.5\n')
+        config.write_text(
+            'state_dir = "state"\n[camera]\nname = "gate"\n[night]\nswap_deadline_s = 0.5\n[page]\nport = 1\n'
+        )
         settings: Settings = load(config)
         paths = CameraPaths(settings.state_dir)
         paths.flower.mkdir(parents=True)
@@ -54,6 +59,8 @@ class Post:
                 )
         self.camera = Camera(settings, paths, shelf, "tonight", paths.flower / "closing", threading.Event())
         self._app = client_app(self.camera)
+        # What every question says of the features and labels that it is about
+        self.ground = {"version": 1, "backbone": Part.of(backbone).sha256, "labels": list(parts.LABELS)}
 
     def version(self, number: int, **changes: Any) -> tuple[bytes, bytes, dict[str, bytes]]:
         """Like the tiny fleet's, with a real training graph."""
@@ -68,8 +75,9 @@ class Post:
         return manifest, signature, {named[role].sha256: data for role, data in contents.items()}
 
     def ask(self, kind: str, *, head: Head | None = None, **config: Any) -> RecordDict:
-        """Send a message to the camera's app; the reply's content."""
-        content = RecordDict({messages.CONFIG: ConfigRecord(config)})
+        """Send a message to the camera's app; the reply's content. A None in the config takes a key away."""
+        whole = {name: value for name, value in {**self.ground, **config}.items() if value is not None}
+        content = RecordDict({messages.CONFIG: ConfigRecord(whole)})
         if head:
             content[messages.ARRAYS] = messages.head_record(head)
         message = question(content, 7, kind)
@@ -78,7 +86,7 @@ class Post:
 
     def deploy(self, manifest: bytes, signature: bytes, held: dict[str, bytes]) -> Verdict:
         """Send a version; the verdict."""
-        config: dict[str, Any] = {"manifest": manifest, "signature": signature, **held}
+        config: dict[str, Any] = {"manifest": manifest, "signature": signature, **held, **dict.fromkeys(self.ground)}
         reply = self.ask("query.deploy", **config)
         return Verdict.from_json(str(reply.config_records["config"]["verdict"]))
 
@@ -93,7 +101,7 @@ def post(tmp_path: Path, tiny_backbone: bytes) -> Post:
     return Post(tmp_path, tiny_backbone)
 
 
-RECIPE = {"round": 1, "rounds": 2, "version": 1, "epochs": 20, "rate": 0.05, "smoothing": 0.0}
+RECIPE = {"round": 1, "rounds": 2, "epochs": 20, "rate": 0.05, "smoothing": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -147,7 +155,7 @@ def test_it_trains_a_head_and_tells_only_the_head_its_frames_and_its_loss(post: 
 
 def test_a_trained_head_does_better_on_its_own_test_frames(post: Post) -> None:
     trained = messages.head_of(post.ask("train", head=parts.tiny_head(), **RECIPE))
-    metrics = post.ask("evaluate", head=trained, version=1).metric_records["metrics"]
+    metrics = post.ask("evaluate", head=trained).metric_records["metrics"]
     assert metrics["num-examples"] == 9
     assert metrics["correct"] == 9
     before = metrics["correct_before"]
@@ -155,20 +163,108 @@ def test_a_trained_head_does_better_on_its_own_test_frames(post: Post) -> None:
     assert before < 9
 
 
+def test_a_test_tells_how_many_frames_the_running_head_had_right_and_the_new_one_has_wrong(post: Post) -> None:
+    running, other = parts.tiny_head(seed=1), parts.tiny_head(seed=5)
+    known = post.camera.examples("test")
+    before, after = named_right(running, known), named_right(other, known)
+    metrics = post.ask("evaluate", head=other).metric_records["metrics"]
+    assert set(metrics) == {"num-examples", "loss", "correct", "correct_before", "lost"}
+    assert (metrics["correct"], metrics["correct_before"]) == (after.sum(), before.sum())
+    assert metrics["lost"] == (before & ~after).sum()
+
+
+QUESTIONS = ["train", "evaluate", "query.means"]
+
+
+@pytest.mark.parametrize("kind", QUESTIONS)
+def test_a_camera_that_kept_its_older_version_takes_part_as_long_as_the_backbone_is_the_same(
+    post: Post, kind: str
+) -> None:
+    assert "metrics" in post.ask(kind, head=parts.tiny_head(), **{**RECIPE, "version": 5})
+
+
+@pytest.mark.parametrize("kind", QUESTIONS)
+@pytest.mark.parametrize("backbone", [None, "", "0" * 64, 3])
+def test_a_question_about_another_backbone_is_not_answered(post: Post, kind: str, backbone: object) -> None:
+    with pytest.raises(NightError, match="asks about another backbone than that of version 1"):
+        post.ask(kind, head=parts.tiny_head(), **{**RECIPE, "backbone": backbone})
+
+
+@pytest.mark.parametrize("kind", QUESTIONS)
+@pytest.mark.parametrize("labels", [None, "head", list(reversed(parts.LABELS)), ["head", "hardhat"]])
+def test_a_question_about_other_labels_is_not_answered(post: Post, kind: str, labels: object) -> None:
+    with pytest.raises(NightError, match="asks about other labels than head, hardhat, nobody"):
+        post.ask(kind, head=parts.tiny_head(), **{**RECIPE, "labels": labels})
+
+
 @pytest.mark.parametrize("kind", ["train", "evaluate"])
-def test_a_camera_on_another_version_sits_out(post: Post, kind: str) -> None:
-    with pytest.raises(NightError, match="Tonight trains version 5, this camera runs version 1"):
-        post.ask(kind, head=parts.tiny_head(), **{**RECIPE, "version": 5})
+def test_a_head_of_another_shape_is_not_worked_on(post: Post, kind: str) -> None:
+    for head in (parts.tiny_head(hidden_units=4), parts.tiny_head(labels=2)):
+        with pytest.raises(NightError, match="this camera's for 8, 3 and 0"):
+            post.ask(kind, head=head, **RECIPE)
+    with pytest.raises(NightError, match="without its head"):
+        post.ask(kind, **RECIPE)
+
+
+def test_the_proximal_term_holds_a_head_to_where_it_started(post: Post) -> None:
+    start = parts.tiny_head()
+
+    def moved(**more: float) -> float:
+        trained = messages.head_of(post.ask("train", head=start, **RECIPE, **more))
+        return sum(float(np.abs(a - b).sum()) for a, b in zip(trained.arrays, start.arrays, strict=True))
+
+    assert moved() == moved(proximal=0.0) > 5 * moved(proximal=100.0) > 0
+
+
+def test_class_means_are_sums_of_this_cameras_training_frames(post: Post) -> None:
+    reply = post.ask("query.means")
+    known = post.camera.examples("train")
+    arrays, metrics = reply.array_records["arrays"], reply.metric_records["metrics"]
+    assert (set(reply.keys()), list(arrays), set(metrics)) == ({"arrays", "metrics"}, ["sums", "counts"], {"squares"})
+    features = known.features[:, 0]
+    expected = [features[known.labels == index].sum(axis=0) for index in range(3)]
+    np.testing.assert_allclose(arrays["sums"].numpy(), expected, rtol=1e-5)
+    assert arrays["counts"].numpy().tolist() == [6, 6, 6]
+    assert metrics["squares"] == pytest.approx(float(np.square(features, dtype=np.float64).sum()))
+    assert check_means(Message(reply, reply_to=question(RecordDict(), 7, "query.means")), 3, 8, max_examples=18)
+
+
+def test_class_means_are_never_computed_twice_because_their_difference_would_be_a_frame(post: Post) -> None:
+    first = post.ask("query.means")
+    with FrameStore(post.camera.paths.store) as store:
+        store.add_all([NewFrame(jpeg("head", seed=77), datetime.now(UTC), "import", "head", "test", "train")])
+    assert len(post.camera.examples("train")) == 19
+    again = post.ask("query.means")
+    for name in ("sums", "counts"):
+        assert again.array_records["arrays"][name].data == first.array_records["arrays"][name].data
+    assert dict(again.metric_records["metrics"]) == dict(first.metric_records["metrics"])
+
+
+def test_a_camera_with_too_few_frames_of_every_kind_gives_no_means(post: Post) -> None:
+    with FrameStore(post.camera.paths.store) as store:
+        for label in parts.LABELS:
+            for frame in list(store.frames(split="train", label=label))[:2]:
+                store.unlabel(frame.id)
+    with pytest.raises(NightError, match="No label has 5 frames here"):
+        post.ask("query.means")
+    assert not list(post.camera.paths.root.glob("class-means*"))
+
+
+def test_the_server_hears_what_is_wrong_with_the_live_loop(post: Post) -> None:
+    assert post.camera.status().health == "The live loop doesn't answer"
+    assert post.camera.status().backbone == Part.of(post.fleet.backbone).sha256
 
 
 def test_what_leaves_is_in_the_ledger_before_it_leaves(post: Post) -> None:
     post.ask("query.status")
     reply = post.ask("train", head=parts.tiny_head(), **RECIPE)
-    status, train = post.ledger
-    assert (status["kind"], train["kind"]) == ("query.status", "train")
-    assert [entry["size_bytes"] for entry in train["arrays"]] == [
-        len(array.data) for array in reply.array_records["arrays"].values()
-    ]
+    means = post.ask("query.means")
+    status, train, summed = post.ledger
+    assert (status["kind"], train["kind"], summed["kind"]) == ("query.status", "train", "query.means")
+    for line, sent in ((train, reply), (summed, means)):
+        assert [entry["size_bytes"] for entry in line["arrays"]] == [
+            len(array.data) for array in sent.array_records["arrays"].values()
+        ]
 
 
 def test_a_version_that_the_live_loop_accepts_gives_its_verdict(post: Post) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from typing import Any
 
@@ -9,11 +10,12 @@ import numpy as np
 import pytest
 
 from appliance import litert
-from appliance.errors import NoLabelsError, PartError
+from appliance.errors import NightError, NoLabelsError, PartError
 from appliance.models.head import Array, Head
 from tests.fakes.parts import FEATURES
 from tests.fakes.site import tiny_trainer
-from trainer.head import Examples, Recipe, Score, evaluate, train
+from trainer import head as head_module
+from trainer.head import Examples, Recipe, Score, evaluate, named_right, train
 
 pytestmark = pytest.mark.litert
 
@@ -95,10 +97,12 @@ def test_every_variant_of_a_frame_is_learned_from() -> None:
 
 
 @pytest.mark.parametrize("hidden", HIDDEN)
-@pytest.mark.parametrize("frames", [BATCH, 7, 70])
-def test_training_is_adam_on_balanced_cross_entropy_to_the_last_digits(hidden: int, frames: int) -> None:
+@pytest.mark.parametrize(("frames", "proximal"), [(BATCH, 0.0), (7, 0.0), (70, 0.0), (70, 0.5)])
+def test_training_is_adam_on_balanced_cross_entropy_to_the_last_digits(
+    hidden: int, frames: int, proximal: float
+) -> None:
     known = clusters(frames // 2, frames // 4, frames - frames // 2 - frames // 4)
-    recipe = Recipe(epochs=2, rate=0.03, smoothing=0.1, seed=4)
+    recipe = Recipe(epochs=2, rate=0.03, smoothing=0.1, seed=4, proximal=proximal)
     trained, loss = train(tiny_trainer(3, hidden), start(hidden), known, recipe)
     expected, expected_loss = _adam(start(hidden), known, recipe)
     for ours, theirs in zip(trained.arrays, expected, strict=True):
@@ -119,10 +123,89 @@ def test_rows_that_pad_a_batch_change_nothing(hidden: int) -> None:
         targets = np.full((BATCH, 3), 1 / 3, np.float32)
         targets[:9] = np.eye(3, dtype=np.float32)[known.labels]
         weights = np.array([1.0] * 9 + [0.0] * (BATCH - 9), np.float32)
-        loss = float(step(features=features, targets=targets, weights=weights, rate=np.float32(0.1))["loss"])
+        numbers = {"rate": np.float32(0.1), "proximal": np.float32(0)}
+        loss = float(step(features=features, targets=targets, weights=weights, **numbers)["loss"])
         results.append([np.float32(loss), *(save()[f"array_{i}"].copy() for i in range(len(start(hidden).arrays)))])
     for clean, padded in zip(*results, strict=True):
         np.testing.assert_array_equal(clean, padded)
+
+
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_the_more_proximal_the_nearer_a_head_stays_to_where_it_started(hidden: int) -> None:
+    known, head = clusters(20, 20, 20), start(hidden)
+
+    def moved(proximal: float) -> float:
+        recipe = Recipe(epochs=60, rate=0.05, proximal=proximal)
+        trained, _ = train(tiny_trainer(3, hidden), head, known, recipe)
+        return sum(float(np.square(a - b).sum()) for a, b in zip(trained.arrays, head.arrays, strict=True)) ** 0.5
+
+    free, held, tight = moved(0.0), moved(0.3), moved(100.0)
+    assert free > 2 * held > 10 * tight > 0
+
+
+def test_the_loss_that_is_told_is_the_cross_entropy_without_the_proximal_term() -> None:
+    known, pulled = clusters(10, 10, 10), Recipe(epochs=1, rate=1e-6, proximal=1000.0)
+    _, loss = train(tiny_trainer(3, 0), start(0), known, pulled)
+    assert loss == pytest.approx(evaluate(start(0), known).loss, abs=1e-3)
+
+
+class OlderStep:
+    """The step of a graph that was made before there was a proximal term."""
+
+    def __init__(self, step: litert.Signature) -> None:
+        self._step = step
+
+    def __call__(self, **inputs: Any) -> dict[str, Any]:
+        assert "proximal" not in inputs
+        return self._step(**inputs, proximal=np.float32(0))
+
+    def get_input_details(self) -> dict[str, Any]:
+        return {name: value for name, value in self._step.get_input_details().items() if name != "proximal"}
+
+
+@pytest.fixture
+def older_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = head_module._signatures
+
+    def older(graph: bytes) -> tuple[litert.Signature, litert.Signature, litert.Signature]:
+        load, step, save = ours(graph)
+        return load, OlderStep(step), save
+
+    monkeypatch.setattr(head_module, "_signatures", older)
+
+
+@pytest.mark.usefixtures("older_graph")
+def test_a_graph_from_before_fedprox_trains_without_a_proximal_term_and_refuses_one() -> None:
+    known, recipe = clusters(5, 5, 5), Recipe(epochs=2, rate=0.1)
+    older, _ = train(tiny_trainer(3, 0), start(0), known, recipe)
+    assert older.to_bytes() != start(0).to_bytes()
+    with pytest.raises(NightError, match="before there was FedProx"):
+        train(tiny_trainer(3, 0), start(0), known, dataclasses.replace(recipe, proximal=0.01))
+
+
+@pytest.mark.parametrize("frames", [33, 65, 31, 100])
+def test_no_frame_weighs_more_because_its_batch_is_short(frames: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    ours = head_module._signatures
+
+    def counted(graph: bytes) -> tuple[Any, Any, Any]:
+        load, step, save = ours(graph)
+
+        class Counted(OlderStep):
+            def __call__(self, **inputs: Any) -> dict[str, Any]:
+                sizes.append(int((inputs["weights"] > 0).sum()))
+                return self._step(**inputs)
+
+            def get_input_details(self) -> dict[str, Any]:
+                return self._step.get_input_details()
+
+        return load, Counted(step), save
+
+    monkeypatch.setattr(head_module, "_signatures", counted)
+    train(tiny_trainer(2, 0), start(0, labels=2), clusters(frames - 10, 10), Recipe(epochs=1, rate=0.1))
+    assert sum(sizes) == frames
+    assert max(sizes) - min(sizes) <= 1
+    assert len(sizes) == -(-frames // BATCH)
 
 
 def test_without_examples_there_is_nothing_to_learn() -> None:
@@ -169,8 +252,17 @@ def test_a_score_is_what_the_live_head_says_of_the_frames_as_they_are(hidden: in
     assert score.loss == pytest.approx(-np.log(scores[np.arange(15), known.labels]).mean(), abs=1e-6)
 
 
+@pytest.mark.parametrize("hidden", HIDDEN)
+def test_which_frames_are_named_right_adds_up_to_the_score(hidden: int) -> None:
+    head, known = start(hidden), clusters(7, 5, 3, variants=4)
+    right = named_right(head, known)
+    assert right.shape == (15,)
+    assert int(right.sum()) == evaluate(head, known).correct
+
+
 def test_the_score_of_nothing_is_nothing() -> None:
     nobody = Examples(np.zeros((0, 1, FEATURES), np.float32), np.zeros(0, np.int64))
+    assert named_right(start(0), nobody).shape == (0,)
     assert evaluate(start(0), nobody) == Score(0, 0, 0.0)
     assert Score(0, 0, 0.0).accuracy == 0
 
@@ -193,8 +285,11 @@ def _adam(head: Head, examples: Examples, recipe: Recipe) -> tuple[list[Array], 
         order = generator.permutation(len(features))
         losses = []
         for number in range(batches):
-            rows = order[number * BATCH : (number + 1) * BATCH]
+            size, larger = divmod(len(order), batches)  # the first few batches have one row more
+            first_row = number * size + min(number, larger)
+            rows = order[first_row : first_row + size + (number < larger)]
             loss, gradients = _gradients(values, features[rows], targets[rows], weights[rows])
+            gradients = [g + recipe.proximal * (v - s) for g, v, s in zip(gradients, values, head.arrays, strict=True)]
             losses.append(loss)
             time = next(times)
             rate = recipe.rate * (1 + np.cos(np.pi * (time - 1) / (batches * recipe.epochs))) / 2

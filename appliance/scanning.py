@@ -1,0 +1,63 @@
+"""Reads the QR code that a person holds before the camera: an invitation to a fleet."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import cv2
+
+from appliance.camera.source import CameraSource
+from appliance.errors import CameraError, CaptureTimeoutError, ConfigError
+from appliance.join_code import Invitation, read_uri
+
+logger = logging.getLogger(__name__)
+
+
+def scan(
+    source: CameraSource, *, deadline_s: float, capture_timeout_s: float, say: Callable[[str], None]
+) -> Invitation:
+    """Wait for an invitation before the camera.
+
+    Args:
+        source: Opened and closed here.
+        deadline_s: How long to look.
+        capture_timeout_s: For one picture.
+        say: Told what is wrong with a QR code that isn't one of ours, once for each.
+
+    Raises:
+        CameraError: It doesn't work, or no invitation came in time.
+    """
+    detector = cv2.QRCodeDetector()
+    wrong: set[str] = set()
+    pictures = 0
+    ends = time.monotonic() + deadline_s
+    try:
+        source.open()
+        while time.monotonic() < ends:
+            try:
+                frame = source.capture(capture_timeout_s)
+            except CaptureTimeoutError as error:
+                logger.warning("%s", error)
+                continue
+            pictures += 1
+            try:
+                text, _, _ = detector.detectAndDecode(cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY))
+            except cv2.error as error:  # some pictures without a code make it fail inside
+                logger.debug("This picture can't be searched: %s", error)
+                continue
+            if not text or text in wrong:
+                continue
+            try:
+                return read_uri(text)
+            except ConfigError as error:
+                wrong.add(text)
+                say(f"A QR code, but not an invitation. {error}")
+    finally:
+        source.close()
+    raise CameraError(
+        f"No invitation was seen in {pictures} pictures within {deadline_s:g} s",
+        means="This camera was not enrolled",
+        do="Hold it flat, well lit, a third of the picture wide; or type the code: sitecam enrol CODE --server ...",
+    )

@@ -1,0 +1,85 @@
+"""Takes a version to cameras and brings their verdicts back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.serverapp import Grid
+
+from appliance.errors import NightError, SitecamError
+from appliance.models.shelf import Shelf
+from appliance.models.verdict import Verdict
+from server.asking import ask
+from server.publish import deployment
+from server.registry import Registry
+from server.roll import Roll
+from trainer import messages
+
+_CLOSE_S = 20.0
+
+
+class Deployer:
+    """One night's way of models to cameras.
+
+    Args:
+        grid: Flower's.
+        shelf: The server's.
+        registry: Where verdicts are kept.
+        roll: Who is here.
+        night: The night's id.
+        note: Told what happens, in sentences.
+    """
+
+    def __init__(
+        self, grid: Grid, shelf: Shelf, registry: Registry, roll: Roll, night: int, note: Callable[[str], None]
+    ) -> None:
+        self._grid, self._shelf, self._registry, self._roll = grid, shelf, registry, roll
+        self._night, self._note = night, note
+
+    def deploy(self, version: int, nodes: Iterable[int], *, deadline_s: float) -> dict[int, Verdict]:
+        """Send a version to these cameras; their verdicts, as far as they give one in time.
+
+        Each verdict is in the registry as soon as it is here: a server that restarts doesn't lose it.
+        """
+        verdicts: dict[int, Verdict] = {}
+
+        def take(node: int, reply: Message) -> None:
+            name = self._roll.names[node]
+            try:
+                if reply.has_error():
+                    raise NightError(reply.error.reason or "it gave no reason")
+                verdict = Verdict.from_json(str(reply.content.config_records[messages.CONFIG]["verdict"]))
+                if verdict.version != version:
+                    raise NightError(f"its verdict is on version {verdict.version}")
+            except (SitecamError, KeyError) as error:
+                self._note(f"{name} gave no verdict on version {version}: {error}")
+                return
+            verdicts[node] = verdict
+            self._registry.put_verdict(self._night, name, version, verdict)
+            said = "runs" if verdict.accepted else "refused" if verdict.final else "could not try"
+            where = f" in {verdict.state}" if verdict.state and not verdict.accepted else ""
+            self._note(f"{name} {said} version {version}{where}: {verdict.reason}")
+
+        answers = ask(
+            self._grid,
+            {node: deployment(self._shelf, version, self._roll.statuses[node].digests) for node in nodes},
+            f"{MessageType.QUERY}.{messages.DEPLOY}",
+            group="deploy",
+            deadline_s=deadline_s,
+            on_reply=take,
+            meanwhile=self._roll.look,
+        )
+        for node, why in answers.missing.items():
+            self._note(f"{self._roll.names[node]} gave no verdict on version {version}: {why}")
+        return verdicts
+
+    def close(self) -> None:
+        """Tell the cameras that the night is over; those that don't hear it end with their own window."""
+        ask(
+            self._grid,
+            {node: RecordDict({messages.CONFIG: ConfigRecord({"night": self._night})}) for node in self._roll.online()},
+            f"{MessageType.QUERY}.{messages.CLOSE}",
+            group="close",
+            deadline_s=_CLOSE_S,
+        )

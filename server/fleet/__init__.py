@@ -1,0 +1,1 @@
+"""The fleet page: what people and joining cameras reach over HTTPS."""
