@@ -8,9 +8,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import uvicorn
-from starlette.applications import Starlette
-
 from appliance import __version__
 from appliance.command import run_command
 from appliance.errors import ConfigError, StoreError
@@ -23,10 +20,9 @@ from server.config import DEFAULT_PATH, ServerSettings, load
 from server.fleet.app import create_app
 from server.fleet.join import join_routes
 from server.fleet.password import LEAST_CHARACTERS, Password
+from server.fleet.serving import PageServer
 from server.paths import ServerPaths
 from server.superlink import SuperLink
-
-_GRACE_S = 3
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,31 +33,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     return run_command("sitecam-fleet", load, options.run, options)
-
-
-def serve(app: Starlette, settings: ServerSettings) -> uvicorn.Config:
-    """How the page is served: HTTPS with the server's own certificate, on loopback.
-
-    The proxy on this machine says from where a request came (X-Forwarded-For); nobody else is believed.
-    """
-    paths = ServerPaths(settings.state_dir)
-    return uvicorn.Config(
-        app,
-        host=settings.page.listen,
-        port=settings.page.port,
-        ssl_certfile=paths.tls_certificate,
-        ssl_keyfile=paths.tls_key,
-        http="h11",
-        loop="asyncio",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=True,
-        forwarded_allow_ips=["127.0.0.1", "::1"],
-        timeout_graceful_shutdown=_GRACE_S,
-    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,7 +66,7 @@ def _run(settings: ServerSettings, options: argparse.Namespace) -> int:
         print("No password is set: nobody can log in. Run sitecam-fleet password", flush=True)
     host = as_in_url(settings.page.listen)
     print(f"The fleet page is at https://{host}:{settings.page.port}/", flush=True)
-    uvicorn.Server(serve(app, settings)).run()
+    PageServer(app, settings, settings.page.port).run()
     return 0
 
 

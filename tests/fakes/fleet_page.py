@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sqlite3
+import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -15,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
 from starlette.applications import Starlette
+from starlette.routing import BaseRoute
 
 from appliance.errors import StoreError
 from appliance.models.signing import public_pem
@@ -28,8 +29,8 @@ from server.config import FleetSettings, PageSettings, ServerSettings
 from server.database import now
 from server.enrolment_tables import JoinRequest
 from server.fleet.app import create_app
-from server.fleet.cli import serve
 from server.fleet.password import Password
+from server.fleet.serving import PageServer
 from server.fleet.sessions import Sessions
 from server.fleet.throttle import Throttle
 from server.paths import ServerPaths
@@ -38,7 +39,7 @@ from server.roster import EnrolledCamera, Roster
 from tests.fakes.fleet import TinyFleet
 from trainer.messages import CameraStatus
 
-PASSWORD = "four random words do"
+PASSWORD = "four random words do"  # noqa: S105  # of a page that lives for a test
 LABELS = ("head", "hardhat", "nobody")
 DAY = timedelta(days=1)
 FINGERPRINT = "9f2c41d07be85a3364c0f1e29d7a5b8813f6a04ce2975b1d80c3e4f7a6b92d15"
@@ -321,8 +322,8 @@ class FleetPage:
 
     def __init__(self, app: Starlette, settings: ServerSettings) -> None:
         self.settings = settings
-        self._app = app
-        self._server: uvicorn.Server | None = None
+        self.app = app
+        self._server: PageServer | None = None
         self._thread: threading.Thread | None = None
         self.port = settings.page.port
 
@@ -332,8 +333,7 @@ class FleetPage:
         return f"https://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        config = serve(self._app, replace(self.settings, page=replace(self.settings.page, port=self.port)))
-        server = uvicorn.Server(config)
+        server = PageServer(self.app, self.settings, self.port)
         self._server = server
         self._thread = threading.Thread(target=server.run, daemon=True)
         self._thread.start()
@@ -353,16 +353,16 @@ class FleetPage:
 
     def client(self) -> httpx.Client:
         """A program that trusts the fleet's authority and says that it comes from the page."""
-        import ssl
-
         context = ssl.create_default_context(cafile=str(ServerPaths(self.settings.state_dir).ca_certificate))
-        return httpx.Client(base_url=self.url, verify=context, headers={"Origin": self.url}, trust_env=False)
+        headers = {"Origin": self.url}
+        return httpx.Client(base_url=self.url, verify=context, headers=headers, trust_env=False, timeout=30)
 
-    def logged_in(self) -> httpx.Client:
+    @contextmanager
+    def logged_in(self) -> Iterator[httpx.Client]:
         """The same, logged in."""
-        client = self.client()
-        assert client.post("/api/login", json={"password": PASSWORD}).status_code == 200
-        return client
+        with self.client() as client:
+            assert client.post("/api/login", json={"password": PASSWORD}).status_code == 200
+            yield client
 
 
 @contextmanager
@@ -374,12 +374,20 @@ def served(
     port: int = 0,
     sessions: Sessions | None = None,
     throttle: Throttle | None = None,
+    join_routes: Sequence[BaseRoute] = (),
 ) -> Iterator[FleetPage]:
     """The page of the fleet in ``root``."""
     settings = settings_in(root, port=port)
     if password:
         Password(ServerPaths(root).keys).put(password)
-    app = create_app(settings, gatekeeper or FakeGatekeeper(root), draw=qr.svg, sessions=sessions, throttle=throttle)
+    app = create_app(
+        settings,
+        gatekeeper or FakeGatekeeper(root),
+        join_routes=join_routes,
+        draw=qr.svg,
+        sessions=sessions,
+        throttle=throttle,
+    )
     page = FleetPage(app, settings)
     page.start()
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import socket
 import ssl
 import subprocess
 import sys
@@ -72,10 +73,18 @@ class GuardedSite(TinySite):
         with (self.root / "nginx.err").open("w") as log:
             process = subprocess.Popen(proxy.prepare(self.settings), stderr=log)
         try:
+            wait_until(self._front_answers, what="nginx")
             yield
         finally:
             process.terminate()
             process.wait(30)
+
+    def _front_answers(self) -> bool:
+        try:
+            socket.create_connection((self.machines.server_address, self._front), timeout=10).close()
+        except OSError:
+            return False
+        return True
 
     @contextlib.contextmanager
     def naked_superlink(self) -> Iterator[str]:

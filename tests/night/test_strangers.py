@@ -27,6 +27,7 @@ from google.protobuf.message import Message  # type: ignore[import-untyped]  # i
 
 from appliance.errors import NightError
 from appliance.fleet import enrol, make_node_key
+from appliance.join_code import read_code
 from appliance.paths import CameraPaths
 from server.admission import Admission
 from server.certificates import make_certificates
@@ -174,6 +175,25 @@ def test_a_revoked_camera_is_refused_at_its_next_message(site: TinySite) -> None
     key = CameraPaths(camera.state).node_public_key
     with pytest.raises(NightError, match="Public key already in use"):
         site.superlink.register(key, "again")  # its key never comes back, whoever would let it
+
+
+def test_an_approval_that_was_cut_off_after_the_superlink_is_completed(site: TinySite) -> None:
+    """Registered there, unknown to the roster: the next approval finds the key instead of failing on it."""
+    paths = CameraPaths(site.root / "late")
+    key = make_node_key(paths)
+    admission = Admission(site.settings, site.superlink)
+    code = admission.new_code()
+    public_key = " ".join(key.read_text().split()[:2])
+    request = admission.tables.ask(read_code(code.text).id, "late", public_key, "192.0.2.7", "token")
+    assert request is not None
+    node = site.superlink.register(key, "late")
+    camera = admission.approve(request, who="command line")
+    assert (camera.node_id, camera.name) == (node, "late")
+    admission.revoke("late", "the test is over", who="command line")
+    (known,) = [each for each in site.superlink.registered() if each.node_id == node]
+    assert known.unregistered
+    with pytest.raises(NightError, match="Node ID not found"):
+        site.superlink.unregister(node)
 
 
 def test_a_used_signature_is_refused_whatever_body_it_comes_with(site: TinySite) -> None:

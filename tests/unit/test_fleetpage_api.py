@@ -57,7 +57,8 @@ def test_an_empty_fleet_is_an_answer(person: httpx.Client) -> None:
     assert person.get("/api/trail").json() == {"trail": []}
 
 
-def test_a_camera_is_told_with_its_version_frames_and_state(history: History, person: httpx.Client) -> None:
+@pytest.mark.usefixtures("history")
+def test_a_camera_is_told_with_its_version_frames_and_state(person: httpx.Client) -> None:
     state = person.get("/api/fleet").json()
     cameras = {camera["name"]: camera for camera in state["cameras"]}
     assert state["version"] == 35
@@ -87,7 +88,8 @@ def test_a_night_under_way_is_told_as_such(history: History, person: httpx.Clien
     assert person.get("/api/fleet").json()["night"]["words"] == "Goes on"
 
 
-def test_nights_come_newest_first_with_figures_and_words(history: History, person: httpx.Client) -> None:
+@pytest.mark.usefixtures("history")
+def test_nights_come_newest_first_with_figures_and_words(person: httpx.Client) -> None:
     nights = person.get("/api/nights").json()["nights"]
     assert len(nights) == 40
     assert nights[0]["words"] == "New version"
@@ -99,8 +101,9 @@ def test_nights_come_newest_first_with_figures_and_words(history: History, perso
     assert (none["accuracy"], none["used"]) == (None, None)
 
 
+@pytest.mark.usefixtures("history")
 def test_a_nights_detail_says_who_was_left_out_and_why_and_what_each_camera_made_of_the_version(
-    history: History, person: httpx.Client
+    person: httpx.Client,
 ) -> None:
     newest = person.get("/api/nights").json()["nights"][0]["id"]
     night = person.get(f"/api/nights/{newest}").json()
@@ -120,7 +123,8 @@ def test_a_night_that_never_was_is_404(person: httpx.Client) -> None:
     assert person.get("/api/nights/x").status_code == 404
 
 
-def test_versions_come_with_gate_parent_metrics_and_verdicts(history: History, person: httpx.Client) -> None:
+@pytest.mark.usefixtures("history")
+def test_versions_come_with_gate_parent_metrics_and_verdicts(person: httpx.Client) -> None:
     models = person.get("/api/models").json()["models"]
     assert models[0]["version"] == 35
     assert models[0]["parent"] == 34
@@ -188,7 +192,8 @@ def test_a_camera_that_asks_is_refused_with_a_reason_on_one_line(
     assert person.get("/api/fleet").json()["cameras"] == []
 
 
-def test_a_camera_is_revoked_and_another_released(history: History, person: httpx.Client) -> None:
+@pytest.mark.usefixtures("history")
+def test_a_camera_is_revoked_and_another_released(person: httpx.Client) -> None:
     assert person.post("/api/revoke", json={"camera": "gate-1", "why": "stolen"}).status_code == 200
     assert person.post("/api/release", json={"camera": "yard"}).status_code == 200
     state = person.get("/api/fleet").json()
@@ -220,9 +225,8 @@ def test_what_makes_no_sense_is_refused_with_words(
     assert answer.json()["error"]["what"]
 
 
-def test_a_superlink_that_is_away_is_told_and_nothing_is_done(
-    history: History, person: httpx.Client, gatekeeper: FakeGatekeeper
-) -> None:
+@pytest.mark.usefixtures("history")
+def test_a_superlink_that_is_away_is_told_and_nothing_is_done(person: httpx.Client, gatekeeper: FakeGatekeeper) -> None:
     gatekeeper.fault = StoreError("The SuperLink doesn't answer", means="Nothing was changed", do="Start it")
     answer = person.post("/api/revoke", json={"camera": "gate-1"})
     assert answer.status_code == 409
@@ -251,7 +255,8 @@ def test_an_error_of_another_kind_is_no_success(person: httpx.Client, gatekeeper
 # Export
 
 
-def test_everything_can_be_taken_away_as_json(history: History, person: httpx.Client) -> None:
+@pytest.mark.usefixtures("history")
+def test_everything_can_be_taken_away_as_json(person: httpx.Client) -> None:
     answer = person.get("/api/export.json")
     assert answer.headers["content-disposition"] == 'attachment; filename="sitecam-fleet.json"'
     tables = answer.json()
@@ -260,10 +265,11 @@ def test_everything_can_be_taken_away_as_json(history: History, person: httpx.Cl
     assert "codes" not in tables
 
 
+@pytest.mark.usefixtures("history")
 @pytest.mark.parametrize(
     "table", ["cameras", "nights", "events", "statuses", "rounds", "replies", "models", "verdicts", "trail"]
 )
-def test_every_table_can_be_taken_away_as_csv(history: History, root: Path, person: httpx.Client, table: str) -> None:
+def test_every_table_can_be_taken_away_as_csv(root: Path, person: httpx.Client, table: str) -> None:
     answer = person.get(f"/api/export/{table}.csv")
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     rows = list(csv.DictReader(io.StringIO(answer.text)))

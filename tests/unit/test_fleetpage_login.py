@@ -20,7 +20,7 @@ from server.fleet.password import Password
 from server.fleet.sessions import IDLE_S, LONGEST_S, Sessions
 from server.fleet.throttle import Throttle
 from server.paths import ServerPaths
-from tests.fakes.fleet_page import PASSWORD, FakeGatekeeper, FleetPage, History, served, settings_in
+from tests.fakes.fleet_page import PASSWORD, FleetPage, History, served, settings_in
 
 
 class Clock:
@@ -90,7 +90,6 @@ def test_no_route_but_the_open_ones_answers_a_stranger(page: FleetPage, stranger
             else:
                 assert (answer.status_code, answer.headers["location"]) == (303, "/login")
     assert {"/", "/api/fleet", "/api/revoke", "/api/export.json"} <= seen
-    assert len(page.app.state._state) == 0
 
 
 @pytest.mark.parametrize("path", ["/api/later", "/v2", "//api/fleet", "/static/../api/fleet", "/LOGIN", "/login/"])
@@ -124,7 +123,7 @@ def test_the_right_password_opens_the_page_and_logging_out_closes_it(page: Fleet
     assert stranger.get("/api/fleet").json()["cameras"][0]["name"] == "gate-1"
     assert stranger.get("/login").headers["location"] == "/"
     token = stranger.cookies[COOKIE]
-    assert stranger.post("/api/logout").status_code == 200 or stranger.post("/api/logout", json={}).status_code == 200
+    assert stranger.post("/api/logout", json={}).status_code == 200
     with page.client() as again:
         assert again.get("/api/fleet", headers={"Cookie": f"{COOKIE}={token}"}).status_code == 401
 
@@ -278,9 +277,7 @@ def test_sessions_are_bounded(clock: Clock) -> None:
         ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
     ],
 )
-def test_only_the_page_itself_may_change_anything(
-    page: FleetPage, person: httpx.Client, headers: dict[str, str], status: int
-) -> None:
+def test_only_the_page_itself_may_change_anything(person: httpx.Client, headers: dict[str, str], status: int) -> None:
     sent = {"Content-Type": "application/json", **headers}
     answer = person.post("/api/release", content=json.dumps({"camera": "gate-1"}), headers=sent)
     assert answer.status_code == status
@@ -341,8 +338,6 @@ def test_a_damaged_password_file_is_named(tmp_path: Path) -> None:
         Password(tmp_path).matches("whatever it is")
 
 
-def test_the_gatekeeper_is_asked_in_the_pages_name(page: FleetPage, person: httpx.Client) -> None:
-    gatekeeper = FakeGatekeeper(page.settings.state_dir)
-    assert gatekeeper.said == []
+def test_what_is_done_here_stands_in_the_trail_as_the_pages_doing(person: httpx.Client) -> None:
     assert person.post("/api/release", json={"camera": "gate-1"}).status_code == 200
     assert person.get("/api/trail").json()["trail"][0]["who"] == "page"

@@ -25,6 +25,7 @@ from appliance.join_code import Invitation, new_code, short
 from appliance.joining import join, pending_path
 from server import enrolment_tables, reception
 from server.certificates import make_certificates
+from server.enrol import fleet_bundle
 from server.enrolment_tables import WRONG_TRIES
 from server.fleet.join import MAX_BODY_BYTES
 from tests.fakes.gatehouse import Gatehouse
@@ -437,7 +438,7 @@ def test_a_bundle_of_another_fleet_is_refused_even_from_the_right_server(
         visitor.join(invitation, wait_s=0)
     house.admission.approve(house.waiting()[0].id, who="page")
     make_certificates(other := replace(house.paths, root=house.root / "stranger"), fleet="f", host="127.0.0.1")
-    bundle = reception.fleet_bundle(house.settings)
+    bundle = fleet_bundle(house.settings)
     ours, theirs = house.paths.ca_certificate.read_bytes(), other.ca_certificate.read_bytes()
 
     def swapped(_: object) -> bytes:

@@ -16,6 +16,7 @@ from appliance.join_code import new_code, read_code, read_uri
 from appliance.paths import CameraPaths
 from server import admission_cli, qr
 from server.config import load
+from server.enrolment_tables import EnrolmentTables
 from server.roster import Roster
 from tests.fakes.gatehouse import Gatehouse
 
@@ -119,8 +120,8 @@ def test_an_approval_cut_off_in_the_middle_is_completed_by_the_next(
         raise CutOffError
 
     with monkeypatch.context() as patch:
-        target = (Roster, "enrol") if where == "before the roster" else (type(house.admission.tables), "decide")
-        patch.setattr(*target, cut)
+        owner, method = (Roster, "enrol") if where == "before the roster" else (EnrolmentTables, "decide")
+        patch.setattr(owner, method, cut)
         with pytest.raises(CutOffError):
             house.admission.approve(request, who="page")
     assert len(house.link.registered()) == 1

@@ -339,6 +339,18 @@ def test_old_tls_is_refused(door: Door) -> None:
         context.wrap_socket(plain, server_hostname="127.0.0.1")
 
 
+def test_a_camera_of_another_fleet_hangs_up_and_both_say_why(door: Door, tmp_path: Path) -> None:
+    make_certificates(other := ServerPaths(tmp_path / "other"), fleet="other", host="127.0.0.1")
+    context = ssl.create_default_context(cafile=str(other.ca_certificate))
+    with (
+        socket.create_connection(("127.0.0.1", door.settings.proxy.port), timeout=30) as plain,
+        pytest.raises(ssl.SSLCertVerificationError, match="certificate verify failed"),
+    ):
+        context.wrap_socket(plain, server_hostname="127.0.0.1")
+    wait_for(lambda: "alert unknown ca" in door.said())
+    assert "client: 127.0.0.1" in door.said()
+
+
 def test_guessing_codes_is_slowed_down_and_waiting_cameras_are_not(door: Door) -> None:
     hellos = [door.client.post(door.url("/v1/enrol/hello"), content=b"{}").status_code for _ in range(60)]
     assert 429 in hellos
