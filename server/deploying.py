@@ -14,9 +14,11 @@ from server.asking import ask
 from server.publish import deployment
 from server.registry import Registry
 from server.roll import Roll
+from server.window import Window
 from trainer import messages
 
 _CLOSE_S = 20.0
+_WAVE = 100  # cameras that get a version at once: a SuperLink serves about a hundred requests a second
 
 
 class Deployer:
@@ -28,20 +30,41 @@ class Deployer:
         registry: Where verdicts are kept.
         roll: Who is here.
         night: The night's id.
+        window: The night's.
+        deadline_s: For the verdicts of one wave.
         note: Told what happens, in sentences.
     """
 
     def __init__(
-        self, grid: Grid, shelf: Shelf, registry: Registry, roll: Roll, night: int, note: Callable[[str], None]
+        self,
+        grid: Grid,
+        shelf: Shelf,
+        registry: Registry,
+        roll: Roll,
+        night: int,
+        window: Window,
+        deadline_s: float,
+        note: Callable[[str], None],
     ) -> None:
         self._grid, self._shelf, self._registry, self._roll = grid, shelf, registry, roll
-        self._night, self._note = night, note
+        self._night, self._window, self._deadline_s, self._note = night, window, deadline_s, note
 
-    def deploy(self, version: int, nodes: Iterable[int], *, deadline_s: float) -> dict[int, Verdict]:
-        """Send a version to these cameras; their verdicts, as far as they give one in time.
+    def deploy(self, version: int, nodes: Iterable[int]) -> dict[int, Verdict]:
+        """Send a version to these cameras, in waves; their verdicts, as far as they give one in time.
 
         Each verdict is in the registry as soon as it is here: a server that restarts doesn't lose it.
         """
+        waiting = list(nodes)
+        verdicts: dict[int, Verdict] = {}
+        while waiting:
+            wave, waiting = waiting[:_WAVE], waiting[_WAVE:]
+            verdicts |= self._wave(version, wave, self._window.within(self._deadline_s))
+            if waiting and self._window.left_s < 0:
+                self._note(f"The night's window is over: {len(waiting)} cameras get version {version} another night")
+                break
+        return verdicts
+
+    def _wave(self, version: int, nodes: list[int], deadline_s: float) -> dict[int, Verdict]:
         verdicts: dict[int, Verdict] = {}
 
         def take(node: int, reply: Message) -> None:

@@ -136,6 +136,7 @@ class _Follower:
                 if self._window.left_s < 0:
                     return
                 time.sleep(_POLL_S)
+        self._superlink.stop_runs()  # whose ServerApp is gone: cameras would wait for the rest of what it was sending
         self._starts += 1
         self._run = self._superlink.start_run(self._night)
         self._begun = False

@@ -6,12 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from appliance.errors import StoreError
 from appliance.models.verdict import Verdict
 from server.database import Database, now
-from trainer.messages import CameraStatus
+
+if TYPE_CHECKING:  # trainer.messages needs Flower, which the registry does not
+    from trainer.messages import CameraStatus
 
 
 @dataclass(frozen=True)
@@ -116,19 +118,7 @@ class ModelRecord:
     created_utc: str = ""
 
 
-@dataclass(frozen=True)
-class Sighting:
-    """When a camera was last heard of, and what it said.
-
-    Attributes:
-        night: The night's id.
-        at_utc: ISO 8601.
-        status: Its answer.
-    """
-
-    night: int
-    at_utc: str
-    status: CameraStatus
+TABLES = ("cameras", "nights", "events", "statuses", "rounds", "replies", "models", "verdicts", "trail")
 
 
 class Registry:
@@ -221,30 +211,6 @@ class Registry:
         )
         with self._database.open() as database:
             database.execute("INSERT OR REPLACE INTO statuses VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-
-    def sightings(self) -> dict[str, Sighting]:
-        """The last word of every camera, by name."""
-        with self._database.open() as database:
-            rows = database.execute(
-                "SELECT night, at_utc, camera, version, train_frames, test_frames, objection, health"
-                " FROM statuses ORDER BY night"
-            ).fetchall()
-        return {
-            row[2]: Sighting(
-                row[0],
-                row[1],
-                CameraStatus(
-                    name=row[2],
-                    version=row[3],
-                    train_frames=json.loads(row[4]),
-                    test_frames=json.loads(row[5]),
-                    digests=(),
-                    objection=row[6],
-                    health=row[7],
-                ),
-            )
-            for row in rows
-        }
 
     # Rounds and replies
 
@@ -340,16 +306,18 @@ class Registry:
 
     # Everything
 
-    def tables(self) -> dict[str, list[dict[str, Any]]]:
-        """Every table that an export holds, row by row. Codes and tokens of enrolment stay inside."""
-        names = ("cameras", "nights", "events", "statuses", "rounds", "replies", "models", "verdicts", "trail")
-        found: dict[str, list[dict[str, Any]]] = {}
+    def table(self, name: str) -> list[dict[str, Any]]:
+        """A table as an export holds it, row by row.
+
+        Raises:
+            KeyError: There is no such table. Codes and tokens of enrolment are in none.
+        """
+        if name not in TABLES:
+            raise KeyError(name)
         with self._database.open() as database:
-            for name in names:
-                cursor = database.execute(f"SELECT * FROM {name} ORDER BY rowid")  # noqa: S608  # names of ours
-                columns = [column[0] for column in cursor.description]
-                found[name] = [dict(zip(columns, row, strict=True)) for row in cursor]
-        return found
+            cursor = database.execute(f"SELECT * FROM {name} ORDER BY rowid")  # noqa: S608  # one of ours
+            columns = [column[0] for column in cursor.description]
+            return [dict(zip(columns, row, strict=True)) for row in cursor]
 
 
 _NIGHTS = "SELECT id, name, outcome, message, figures, began_utc, ended_utc FROM nights "

@@ -109,7 +109,16 @@ class Night:
         self._aggregator = Aggregator(settings)
         self._shelf = Shelf(paths.models, load_public_key(paths.signing_public.read_bytes()))
         self._roll = Roll(grid, self._registry, self._roster, night, self._note)
-        self._deployer = Deployer(grid, self._shelf, self._registry, self._roll, night, self._note)
+        self._deployer = Deployer(
+            grid,
+            self._shelf,
+            self._registry,
+            self._roll,
+            night,
+            self._window,
+            self._rules.verdict_deadline_s,
+            self._note,
+        )
         self._manifest = self._running()
         self._training = Training(
             grid, self._rules, self._aggregator, self._registry, self._roll, night, self._manifest, self._note
@@ -197,14 +206,20 @@ class Night:
                     break
                 began, clock = datetime.now(UTC), time.monotonic()
                 self._roll.look()
-                asked = len(self._training.ready())
                 deadline_s = self._window.within(self._rules.round_deadline_s, reserve_s=reserve_s)
-                head, used, left_out = self._training.round(number, head, deadline_s=deadline_s)
+                held_round = self._training.round(number, head, deadline_s=deadline_s)
+                head = held_round.head
                 after = score(head, own, self._manifest.labels)
                 self._progress.rounds.append(
-                    {"round": number, "examples": used, "left_out": left_out, "accuracy": after.accuracy}
+                    {
+                        "round": number,
+                        "examples": dict(held_round.examples),
+                        "left_out": dict(held_round.left_out),
+                        "accuracy": after.accuracy,
+                    }
                 )
-                self._keep_round(number, began, clock, self._aggregator.name, asked, len(used), after)
+                used = len(held_round.examples)
+                self._keep_round(number, began, clock, self._aggregator.name, held_round.asked, used, after)
                 self._save(round=number, head=base64.b64encode(head.to_bytes()).decode())
                 self._note(f"Round {number} of {self._rules.rounds}: {_on_frames(after)}")
         return head, after
@@ -289,9 +304,7 @@ class Night:
                 self._keep_model(manifest, "published", reason)
                 self._save(canary=False)
             self._shelf.activate(version)
-            verdicts = self._deployer.deploy(
-                version, self._roll.statuses, deadline_s=self._window.within(self._rules.verdict_deadline_s)
-            )
+            verdicts = self._deployer.deploy(version, self._roll.statuses)
         for node, camera in self._roll.fleet.items():
             if node not in verdicts:
                 self._registry.put_verdict(self._id, camera.name, version, None)
@@ -311,8 +324,7 @@ class Night:
         )
         for node in candidates:  # the one with the most test frames can judge best
             self._note(f"{self._roll.names[node]} tries version {version} first")
-            deadline_s = self._window.within(self._rules.verdict_deadline_s)
-            verdict: Verdict | None = self._deployer.deploy(version, [node], deadline_s=deadline_s).get(node)
+            verdict: Verdict | None = self._deployer.deploy(version, [node]).get(node)
             if verdict is not None and verdict.final:
                 return "" if verdict.accepted else f"{self._roll.names[node]} tried it first: {verdict.reason}"
             if self._window.left_s < self._rules.verdict_deadline_s:
@@ -321,9 +333,7 @@ class Night:
 
     def _bring_up_to_date(self) -> None:
         """Cameras that missed an earlier night get what runs."""
-        late = self._roll.behind(self._manifest.version)
-        deadline_s = self._window.within(self._rules.verdict_deadline_s)
-        self._deployer.deploy(self._manifest.version, late, deadline_s=deadline_s)
+        self._deployer.deploy(self._manifest.version, self._roll.behind(self._manifest.version))
 
     def _no_quorum(self, quorum: int) -> str:
         by = f" ({self._aggregator.name} means nothing with fewer)" if quorum > self._rules.quorum else ""

@@ -276,6 +276,18 @@ class SuperLink:
         answer = self._flwr("ls", _CONNECTION, "--run-id", str(run))
         return str(answer["runs"][0]["status"])
 
+    def stop_runs(self) -> None:
+        """End what Flower believes to be going on.
+
+        A ServerApp that was killed counts as running for another minute, and so long its cameras wait for it.
+
+        Raises:
+            NightError: The SuperLink doesn't answer.
+        """
+        for run in self._flwr("ls", _CONNECTION)["runs"]:
+            if not str(run["status"]).startswith("finished"):
+                self._flwr("stop", str(run["run-id"]), _CONNECTION)
+
     def _flwr(self, *arguments: str) -> dict[str, Any]:
         command = [flower.program("flwr"), *arguments, "--format", "json"]
         done = subprocess.run(command, env=self.environment(), capture_output=True, text=True, timeout=120, check=False)

@@ -1,4 +1,4 @@
-"""The SuperLink's process: Flower's own, with what messages hold kept in memory instead of on disk.
+"""The SuperLink's process: Flower's own, which keeps what messages hold in memory, and takes no request twice.
 
 A SuperLink with a database writes every reply's arrays into it, and SQLite keeps deleted pages until they are used
 again: single cameras' updates would stay on the server's disk. Here nodes, keys, runs and messages without their
@@ -14,6 +14,8 @@ from flwr.supercore.object_store import ObjectStoreFactory
 from flwr.superlink import config_loader
 from flwr.superlink.cli.flower_superlink import flower_superlink
 
+from server.replays import refuse_replays
+
 
 def _in_memory(_: str) -> ObjectStoreFactory:
     return ObjectStoreFactory()
@@ -22,6 +24,7 @@ def _in_memory(_: str) -> ObjectStoreFactory:
 def main() -> None:
     """Run it with flower-superlink's own options."""
     vars(config_loader)["ObjectStoreFactory"] = _in_memory
+    refuse_replays()
     flower_superlink()
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
@@ -22,7 +24,25 @@ from server.strategy import Aggregator
 from trainer import messages
 from trainer.means import ClassMeans
 
+_LOT = random.SystemRandom()
 Checked = TypeVar("Checked")
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round came to.
+
+    Attributes:
+        head: The new global one.
+        asked: Cameras.
+        examples: Frames by camera whose reply was used.
+        left_out: Why the others' was not, by camera.
+    """
+
+    head: Head
+    asked: int
+    examples: Mapping[str, int]
+    left_out: Mapping[str, str]
 
 
 class Training:
@@ -70,6 +90,11 @@ class Training:
         """Nodes that can train now."""
         return self._roll.ready(self.backbone, self._rules.min_examples)
 
+    def _chosen(self) -> list[int]:
+        """Those who are asked now: all that are ready, or so many of them, by lot."""
+        ready, most = self.ready(), self._rules.cameras_per_round
+        return ready if len(ready) <= most else _LOT.sample(ready, most)
+
     def start(self, running: Head, *, deadline_s: float) -> tuple[Head, int, int]:
         """The exact start: one question, and a head from every label's mean features.
 
@@ -85,17 +110,14 @@ class Training:
             return check_means(reply, labels, width, max_examples=self._rules.max_examples)
 
         kind = f"{MessageType.QUERY}.{messages.MEANS}"
-        asked = self.ready()
+        asked = self._chosen()
         means, _ = self._ask(kind, RecordDict({messages.CONFIG: self._config(0)}), asked, 0, "means", deadline_s, check)
         self._enough(means, "The exact start")
         self._registry.put_replies(self._night, [ReplyRecord(0, "means", name, used=True) for name in means])
         return head_from_means(list(means.values()), running), len(asked), len(means)
 
-    def round(self, number: int, head: Head, *, deadline_s: float) -> tuple[Head, dict[str, int], dict[str, str]]:
+    def round(self, number: int, head: Head, *, deadline_s: float) -> Round:
         """One round; the cameras whose replies can't be used cost only themselves.
-
-        Returns:
-            The new global head; frames by camera whose reply was used; why the others' weren't, by camera.
 
         Raises:
             NightError: Too few usable replies.
@@ -112,7 +134,8 @@ class Training:
                 reply, head, max_examples=self._rules.max_examples, min_examples=self._rules.min_examples
             )
 
-        found, left_out = self._ask(MessageType.TRAIN, content, self.ready(), number, "train", deadline_s, check)
+        asked = self._chosen()
+        found, left_out = self._ask(MessageType.TRAIN, content, asked, number, "train", deadline_s, check)
         norms = {} if self._aggregator.noisy else {name: reply.norm for name, reply in found.items()}
         large = too_large(norms, self._rules.norm_multiple)
         for name, why in large.items():
@@ -129,7 +152,7 @@ class Training:
         )
         self.good |= set(used)
         aggregate = self._aggregator.aggregate(number, head, used)
-        return aggregate, {name: reply.examples for name, reply in used.items()}, left_out
+        return Round(aggregate, len(asked), {name: reply.examples for name, reply in used.items()}, left_out)
 
     def test(self, head: Head, *, deadline_s: float) -> dict[str, Tally]:
         """How the new head and the one that each camera runs do on that camera's own test frames."""
@@ -140,7 +163,7 @@ class Training:
             return check_test(reply, max_examples=self._rules.max_examples)
 
         tested, _ = self._ask(
-            MessageType.EVALUATE, content, self.ready(), self._rules.rounds, "test", deadline_s, check
+            MessageType.EVALUATE, content, self._chosen(), self._rules.rounds, "test", deadline_s, check
         )
         self._registry.put_replies(
             self._night,

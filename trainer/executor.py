@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import httpx
@@ -32,6 +33,7 @@ from appliance.errors import NightError
 logger = logging.getLogger(__name__)
 
 _POLL_S = 0.2
+_BUSY_POLL_S = 1.0  # while a task is under way
 _GRACE_S = 5.0  # for a task to end by itself once the night is over, and again once it was told to
 _SILENCE_S = 15.0  # of the SuperNode; it is busy at times, when a large message comes in
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
@@ -66,51 +68,73 @@ class Executor:
     def run(self, going: Callable[[], bool]) -> None:
         """Execute tasks for as long as ``going`` says so.
 
+        A SuperNode has one message at a time. Where it hands out a task while another one is under way, it has given
+        that one up: the server stopped before it had sent the whole message, and the task would wait for the rest
+        for two hours.
+
         Raises:
             NightError: The SuperNode answers no more.
         """
-        request = AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP], agentapp_fab_hashes=[])
-        heard = time.monotonic()
+        silent_since: float | None = None
+        child: BaseProcess | None = None
         try:
             while going():
                 try:
-                    reply = self._client.AcquireTask(request)
+                    token = self._acquire()
                 except httpx.HTTPError as error:
                     # Flower's own retries wait ever longer, and would hide that the SuperNode has ended.
-                    if time.monotonic() - heard > _SILENCE_S:
+                    silent_since = silent_since or time.monotonic()  # not since it was heard: we may have been asleep
+                    if time.monotonic() - silent_since > _SILENCE_S:
                         raise NightError(
                             f"The SuperNode answers no more ({error})", means="Tonight ends here for this camera"
                         ) from error
-                    time.sleep(_POLL_S)
-                    continue
-                heard = time.monotonic()
-                if reply.HasField("task") and reply.token:
-                    self._execute(reply.token, going)
-                    heard = time.monotonic()
                 else:
+                    silent_since = None
+                    if token:
+                        _end(child, grace_s=0)
+                        child = self._start(token)
+                if child is not None and child.exitcode is not None:
+                    _end(child, grace_s=0)
+                    child = None
+                if child is None:
                     time.sleep(_POLL_S)
+                else:
+                    child.join(_BUSY_POLL_S)
+            _end(child, grace_s=_GRACE_S)  # the task that ends the night still has to hand over its reply
+            child = None
         finally:
+            _end(child, grace_s=0)
             self._client.close()
 
-    def _execute(self, token: str, going: Callable[[], bool]) -> None:
+    def _acquire(self) -> str:
+        """The token of a task that waits; empty where none does."""
+        reply = self._client.AcquireTask(
+            AcquireTaskRequest(supported_task_types=[TaskType.CLIENT_APP], agentapp_fab_hashes=[])
+        )
+        return reply.token if reply.HasField("task") else ""
+
+    def _start(self, token: str) -> BaseProcess:
         child = multiprocessing.get_context("fork").Process(
             target=_child, args=(self._address, token, self._app), name="sitecam-task"
         )
         child.start()
-        try:
-            while child.is_alive() and going():
-                child.join(_POLL_S)
-            child.join(_GRACE_S)  # the task that ends the night still has to hand over its reply
-        finally:
-            if child.is_alive():
-                child.terminate()
-                child.join(_GRACE_S)
-            if child.is_alive():
-                child.kill()
-                child.join()
-        if child.exitcode:
-            logger.error("A task ended with status %s", child.exitcode)
-        child.close()
+        return child
+
+
+def _end(child: BaseProcess | None, *, grace_s: float) -> None:
+    """End a task's process, if there is one, after so many seconds in which it may end by itself."""
+    if child is None:
+        return
+    child.join(grace_s)
+    if child.is_alive():
+        child.terminate()
+        child.join(_GRACE_S)
+    if child.is_alive():
+        child.kill()
+        child.join()
+    if child.exitcode:
+        logger.error("A task ended with status %s", child.exitcode)
+    child.close()
 
 
 def _child(address: str, token: str, app: ClientApp) -> None:

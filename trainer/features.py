@@ -6,7 +6,7 @@ variant is the frame exactly as the live model sees it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,8 @@ from appliance.store.frames import FrameRecord, FrameStore
 from appliance.store.recipe import VARIANTS, recipe_name
 from appliance.vision import InputSpec, prepare
 from trainer.head import Examples
+
+MAX_ROWS = 12_000  # of features in memory, 5 kB each: eight variants of 1,500 frames, or 12,000 frames as they are
 
 
 class Backbone:
@@ -67,18 +69,24 @@ def examples(
         progress: Called with (done, total) after every computed frame.
 
     Returns:
-        Examples in the store's order; empty where nothing is labelled.
+        Examples in the store's order; empty where nothing is labelled. With very many frames fewer variants of each
+        than asked for, so that they fit into a small camera's memory: what augmentation is for, many frames have.
     """
     frames = [frame for frame in store.frames(split=split) if frame.label in manifest.labels]
     recipe = recipe_name(manifest, variants)
-    known = cache.get_many([frame.id for frame in frames], recipe)
-    missing = [frame for frame in frames if frame.id not in known]
+    used = min(variants, max(1, MAX_ROWS // max(1, len(frames))))
+    rows = {frame.id: row for row, frame in enumerate(frames)}
+    features = np.zeros((len(frames), used, manifest.feature_count), np.float32)
+    missing = set(rows)
+    for frame_id, vectors in cache.each(list(rows), recipe, most=used):
+        features[rows[frame_id]] = vectors
+        missing.discard(frame_id)
     if missing:
-        known |= _compute(store, cache, backbone(), missing, recipe, variants, progress)
+        absent = [frame for frame in frames if frame.id in missing]
+        for frame_id, vectors in _compute(store, cache, backbone(), absent, recipe, variants, progress):
+            features[rows[frame_id]] = vectors[:used]
     labels = np.array([manifest.labels.index(frame.label or "") for frame in frames], np.int64)
-    if not frames:
-        return Examples(np.zeros((0, variants, manifest.feature_count), np.float32), labels)
-    return Examples(np.stack([known[frame.id] for frame in frames]), labels)
+    return Examples(features, labels)
 
 
 def _compute(
@@ -89,19 +97,17 @@ def _compute(
     recipe: str,
     variants: int,
     progress: Callable[[int, int], None] | None,
-) -> dict[str, Array]:
-    computed: dict[str, Array] = {}
+) -> Iterator[tuple[str, Array]]:
     fresh: dict[str, Array] = {}
     for number, frame in enumerate(frames, start=1):
         pictures = augment(store.pixels(frame.id), variants, seed=int(frame.id[:8], 16))
         fresh[frame.id] = np.stack([backbone.features(picture) for picture in pictures])
         if len(fresh) == 16 or number == len(frames):  # a night cut short keeps what it has done
             cache.put_many(recipe, fresh)
-            computed |= fresh
+            yield from fresh.items()
             fresh = {}
         if progress:
             progress(number, len(frames))
-    return computed
 
 
 def augment(pixels: Pixels, variants: int, *, seed: int) -> list[Pixels]:

@@ -78,6 +78,12 @@ def last_traffic(path: Path) -> tuple[int, int]:
 
 
 def _append(path: Path, line: Mapping[str, object]) -> None:
-    whole = not path.exists() or path.read_bytes()[-1:] in (b"", b"\n")
+    whole = not path.exists() or _last_byte(path) in (b"", b"\n")
     with path.open("a", encoding="utf-8") as file:
         file.write(("" if whole else "\n") + json.dumps(line, sort_keys=True) + "\n")
+
+
+def _last_byte(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1))
+        return file.read(1)

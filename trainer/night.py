@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import ctypes
 import logging
 import os
 import secrets
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-
-import httpx
 
 from appliance.command import run_command
 from appliance.config import DEFAULT_PATH, Settings, load
@@ -31,12 +27,15 @@ from trainer.client import Camera, client_app
 from trainer.executor import Executor
 from trainer.ledger import note_traffic
 from trainer.reach import wait_for_server
+from trainer.supernode import SuperNode
 from trainer.wire import WireProcess
 
 logger = logging.getLogger(__name__)
 
 _NICENESS = 10
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_STILL_THERE_S = 150.0  # flwr 1.41 takes a node for lost two heartbeats of 30 s after its last one
+_AGAIN_S = 10.0
+_BREAKS = 5  # of the SuperNode in one night
 
 
 class Night:
@@ -55,7 +54,7 @@ class Night:
         self._name = name
         self._ends = time.monotonic() + window_s
         self._stopping = threading.Event()
-        self._node: subprocess.Popen[bytes] | None = None
+        self._node: SuperNode | None = None
         self._paths.flower.mkdir(parents=True, exist_ok=True)
         self.camera = Camera(
             settings=settings,
@@ -80,8 +79,7 @@ class Night:
         os.nice(_NICENESS)  # the live loop comes first
         try:
             self._prepare()
-            self._wait_for_server()
-            self._serve()
+            self._take_part()
         except (SitecamError, OSError) as error:
             camera.say("failed", str(error))
             raise
@@ -104,43 +102,40 @@ class Night:
             camera.examples(split)
         camera.say("waiting", "Waiting for the server")
 
-    def _serve(self) -> None:
-        """Answer the server's messages until the night ends."""
+    def _take_part(self) -> None:
+        """Wait for the server and answer it, all over the one way out; note what went over it."""
         wire = WireProcess(*self._fleet.address)
         try:
-            runtime = self._start_node(wire)
-            Executor(runtime, self._secret, client_app(self.camera)).run(self._going)
-            if self.camera.closing.exists():
-                time.sleep(2)  # the SuperNode still has to send the last reply
+            self._wait_for_server(wire)
+            self._serve(wire)
         finally:
             self._end_node()
             traffic = wire.close()
-            note_traffic(self._paths.ledger, self._name, traffic.up_bytes, traffic.down_bytes)
+            if traffic.up_bytes:
+                note_traffic(self._paths.ledger, self._name, traffic.up_bytes, traffic.down_bytes)
 
-    @property
-    def _secret(self) -> Path:
-        return self._paths.flower / "executor.secret"
+    def _serve(self, wire: WireProcess) -> None:
+        """Answer the server's messages until the night ends."""
+        refused_until = time.monotonic() + _STILL_THERE_S
+        breaks = 0
+        while not self._serve_once(wire):
+            # After a power cut the server believes for a while that this camera is still there, and refuses it.
+            if self._node is not None and self._node.unknown:
+                if time.monotonic() > refused_until:
+                    raise self._ended()
+                self.camera.say("waiting", f"The server does not let this camera in yet. {self._ended()}")
+                self._stopping.wait(_AGAIN_S)
+                continue
+            self._end_node()
+            breaks += 1
+            if breaks > _BREAKS:
+                raise self._ended()
+            logger.warning("The SuperNode is started again: %s", self._ended())
+            self._wait_for_server(wire)
+            refused_until = time.monotonic() + _STILL_THERE_S
 
-    @property
-    def _log(self) -> Path:
-        return self._paths.flower / "supernode.log"
-
-    def _going(self) -> bool:
-        if self._node is not None and self._node.poll() is not None and not self._stopping.is_set():
-            raise _node_ended(self._node.returncode, self._log)
-        return not (self._stopping.is_set() or self.camera.closing.exists() or time.monotonic() > self._ends)
-
-    def _wait_for_server(self) -> None:
-        wait_for_server(
-            *self._fleet.address,
-            self._paths.fleet / "ca.pem",
-            ends=self._ends,
-            stopping=self._stopping,
-            say=lambda text: self.camera.say("waiting", text),
-        )
-
-    def _start_node(self, wire: WireProcess) -> str:
-        """Start the SuperNode; return its Runtime API's address once that answers."""
+    def _serve_once(self, wire: WireProcess) -> bool:
+        """Answer messages for as long as the SuperNode lives; False where it ended before the night did."""
         write_atomically(self._secret, secrets.token_bytes(32), mode=0o600)
         port = free_port(
             "127.0.0.1",
@@ -148,61 +143,43 @@ class Night:
             means="The SuperNode can't start",
             do="Set another one as night.runtime_port in sitecam.toml, or 0 for any that is free",
         )
-        host, server_port = self._fleet.address
-        command = [
-            flower.program("flower-supernode"),
-            *("--superlink", flower.endpoint(host, server_port)),
-            *("--root-certificates", str(self._paths.fleet / "ca.pem")),
-            *("--auth-supernode-private-key", str(self._paths.node_key)),
-            *("--isolation", "process"),
-            *("--host", "127.0.0.1", "--port", str(port)),
-            *("--superexec-auth-secret-file", str(self._secret)),
-        ]
-        environment = flower.environment(self._paths.flower, HTTPS_PROXY=wire.url)
-        with self._log.open("wb") as log:
-            self._node = subprocess.Popen(
-                command, env=environment, stdout=log, stderr=subprocess.STDOUT, preexec_fn=_die_with_parent
-            )
-        address = f"127.0.0.1:{port}"
-        while self._going():
-            try:
-                httpx.get(f"http://{address}/", timeout=2, trust_env=False)
-                return address
-            except httpx.TransportError:
-                time.sleep(0.2)
-        raise NightError("The night ended before it began", means="Nothing was trained")
+        self._node = SuperNode(self._paths, self._fleet, self._secret, port, wire.url)
+        try:
+            self._node.wait_until_up(self._going)
+            Executor(self._node.address, self._secret, client_app(self.camera)).run(self._going)
+        except NightError:
+            if self._stopping.is_set() or self._node.refused or time.monotonic() > self._ends:
+                raise
+            return False
+        if self.camera.closing.exists():
+            time.sleep(2)  # the SuperNode still has to send the last reply
+        return True
+
+    @property
+    def _secret(self) -> Path:
+        return self._paths.flower / "executor.secret"
+
+    def _going(self) -> bool:
+        if self._node is not None and not self._node.running and not self._stopping.is_set():
+            raise self._ended()
+        return not (self._stopping.is_set() or self.camera.closing.exists() or time.monotonic() > self._ends)
+
+    def _ended(self) -> NightError:
+        return self._node.why() if self._node else NightError("The SuperNode never started")
+
+    def _wait_for_server(self, wire: WireProcess) -> None:
+        wait_for_server(
+            *self._fleet.address,
+            self._paths.fleet / "ca.pem",
+            wire.url,
+            ends=self._ends,
+            stopping=self._stopping,
+            say=lambda text: self.camera.say("waiting", text),
+        )
 
     def _end_node(self) -> None:
-        if self._node is None:
-            return
-        self._node.terminate()
-        try:
-            self._node.wait(10)
-        except subprocess.TimeoutExpired:
-            self._node.kill()
-            self._node.wait()
-
-
-def _die_with_parent() -> None:
-    """In the child: a SuperNode whose night was killed must not go on telling the server that it is there."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _node_ended(status: int, log: Path) -> NightError:
-    """Why the SuperNode ended, as far as its log tells."""
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    if any("Failed to activate SuperNode" in line for line in lines):
-        return NightError(
-            "The server refuses this camera: it doesn't know its key, or the clocks differ by seconds",
-            means="It does not train tonight; its model stays",
-            do="Check the clock; then let it in on the server with sitecam-server enrol",
-        )
-    first = next((number for number, line in enumerate(lines) if "Exit Code" in line), max(0, len(lines) - 3))
-    return NightError(
-        f"The SuperNode ended with status {status}: {' / '.join(lines[first : first + 3])[:600] or 'it said nothing'}",
-        means="Tonight ends here for this camera; its model stays",
-        do=f"Read {log}",
-    )
+        if self._node is not None:
+            self._node.end()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

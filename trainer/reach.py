@@ -5,7 +5,7 @@ A SuperNode would try for ever and say nothing, or be refused without being told
 
 from __future__ import annotations
 
-import http.client
+import socket
 import ssl
 import threading
 import time
@@ -14,7 +14,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+import httpx
+
 from appliance.errors import CertificateError, NightError
+from trainer.flower import endpoint
 
 _TIMEOUT_S = 10.0
 _AHEAD_S = 4.0  # flwr 1.41 refuses what was signed more than 5 s in the server's future; its Date is whole seconds
@@ -26,6 +29,7 @@ def wait_for_server(
     host: str,
     port: int,
     authority: Path,
+    proxy: str,
     *,
     ends: float,
     stopping: threading.Event,
@@ -37,6 +41,7 @@ def wait_for_server(
         host: The server's.
         port: TCP.
         authority: The certificate authority's certificate, PEM.
+        proxy: The one way out, which counts what is asked here too.
         ends: When to give up, on ``time.monotonic``.
         stopping: Set where the night shall end.
         say: Told what it waits for, in sentences.
@@ -52,7 +57,7 @@ def wait_for_server(
     )
     while not stopping.is_set() and time.monotonic() < ends:
         try:
-            ahead_s = clock_ahead_s(host, port, authority)
+            ahead_s = clock_ahead_s(host, port, authority, proxy)
         except ssl.SSLCertVerificationError as error:
             raise CertificateError(
                 f"The server on {host}:{port} shows a certificate that this fleet's authority did not sign"
@@ -60,7 +65,7 @@ def wait_for_server(
                 means="It may be another server, or the clock is wrong; nothing was sent",
                 do="Check the address and the clock; if the server was made anew, enrol this camera again",
             ) from error
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, httpx.HTTPError) as error:
             said = str(error) or type(error).__name__
             problem = NightError(
                 f"The fleet's server {host}:{port} could not be reached tonight ({said})",
@@ -77,27 +82,40 @@ def wait_for_server(
     raise problem
 
 
-def clock_ahead_s(host: str, port: int, authority: Path) -> float:
+def clock_ahead_s(host: str, port: int, authority: Path, proxy: str) -> float:
     """How far this camera's clock is ahead of the server's, in seconds (the server's is known to one).
 
     Raises:
         ssl.SSLCertVerificationError: The certificate is not by the fleet's authority.
-        OSError: Nobody answers, or something that is not TLS.
-        http.client.HTTPException: Something that is not a web server.
+        OSError: Nobody is there.
+        httpx.HTTPError: Something that doesn't speak TLS, or is not a web server.
     """
+    socket.create_connection((host, port), timeout=_TIMEOUT_S).close()  # the proxy would not tell why it can't
     context = ssl.create_default_context(cafile=str(authority))
-    connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
     try:
-        connection.request("GET", "/v1/fleet/")
-        said = connection.getresponse().getheader("Date")
-    finally:
-        connection.close()
-    if said is None:
-        return 0.0
-    now, server = datetime.now(UTC), parsedate_to_datetime(said)
+        with httpx.Client(proxy=proxy, verify=context, timeout=_TIMEOUT_S, trust_env=False) as client:
+            said = client.get(f"https://{endpoint(host, port)}/v1/fleet/").headers.get("Date")
+    except httpx.ConnectError as error:
+        reason = _refusal(error)
+        if reason:
+            raise reason from error
+        raise
+    try:
+        server = parsedate_to_datetime(said or "").astimezone(UTC)
+    except ValueError:
+        return 0.0  # it doesn't say; a SuperNode that is refused will
+    now = datetime.now(UTC)
     # The header is cut to the second: the server's clock is anywhere between it and a second later.
     early, late = (now - server).total_seconds() - 1, (now - server).total_seconds()
     return max(0.0, early) if late > 0 else late
+
+
+def _refusal(error: BaseException) -> ssl.SSLCertVerificationError | None:
+    """The certificate's fault behind an error of httpx's, if it was that."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
 
 
 def clock_error(ahead_s: float) -> NightError:

@@ -87,8 +87,7 @@ class Wire:
         client.settimeout(30)
         try:
             request = _read_head(client)
-            wanted = f"CONNECT {endpoint(*self._target)} "
-            if not request.startswith(wanted.encode()):
+            if not self._is_for_the_server(request):
                 logger.warning("Refused at night: %s", request.split(b"\r\n", 1)[0][:200])
                 client.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
                 client.close()
@@ -96,8 +95,8 @@ class Wire:
             try:
                 server = socket.create_connection(self._target, timeout=10)
             except OSError as error:
+                # No 502: a SuperNode takes that for final and ends, where it comes back after a broken connection.
                 logger.warning("The fleet's server can't be reached: %s", error)
-                client.sendall(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
                 client.close()
                 return
             client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
@@ -111,6 +110,11 @@ class Wire:
             self._open |= {client, server}
         threading.Thread(target=self._pump, args=(server, client, "down"), daemon=True).start()
         self._pump(client, server, "up")
+
+    def _is_for_the_server(self, request: bytes) -> bool:
+        host, port = self._target
+        forms = {endpoint(host, port), f"{host}:{port}"}  # httpx leaves an IPv6 address without its brackets
+        return any(request.startswith(f"CONNECT {form} ".encode()) for form in forms)
 
     def _pump(self, source: socket.socket, target: socket.socket, direction: str) -> None:
         try:

@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS features (
     PRIMARY KEY (frame, recipe)
 ) STRICT
 """
-_CHUNK = 500  # ids per query: SQLite takes no more than some thousands of parameters
+_CHUNK = 100  # ids per query: 4 MB of features; SQLite takes no more than some thousands of parameters
 
 
 class FeatureCache:
@@ -60,17 +60,28 @@ class FeatureCache:
         with self._lock:
             self._database.close()
 
+    def each(
+        self, ids: Sequence[str], recipe: str, *, most: int | None = None
+    ) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
+        """Cached features, float32 [variants, features], frame by frame; frames without any are left out.
+
+        Args:
+            ids: Of the frames.
+            recipe: How they were computed.
+            most: So many variants of each, from the first; default: all.
+        """
+        for start in range(0, len(ids), _CHUNK):
+            chunk = ids[start : start + _CHUNK]
+            marks = ",".join("?" * len(chunk))
+            query = f"SELECT frame, variants, vectors FROM features WHERE recipe = ? AND frame IN ({marks})"  # noqa: S608  # question marks only
+            with self._lock:
+                rows = self._database.execute(query, (recipe, *chunk)).fetchall()
+            for frame, variants, vectors in rows:
+                yield frame, np.frombuffer(vectors, np.float32).reshape(variants, -1)[:most]
+
     def get_many(self, ids: Sequence[str], recipe: str) -> dict[str, npt.NDArray[np.float32]]:
-        """Cached features, float32 [variants, features], by frame; frames without any are left out."""
-        found: dict[str, npt.NDArray[np.float32]] = {}
-        with self._lock:
-            for start in range(0, len(ids), _CHUNK):
-                chunk = ids[start : start + _CHUNK]
-                marks = ",".join("?" * len(chunk))
-                query = f"SELECT frame, variants, vectors FROM features WHERE recipe = ? AND frame IN ({marks})"  # noqa: S608  # question marks only
-                for frame, variants, vectors in self._database.execute(query, (recipe, *chunk)):
-                    found[frame] = np.frombuffer(vectors, np.float32).reshape(variants, -1)
-        return found
+        """What :meth:`each` gives, by frame."""
+        return dict(self.each(ids, recipe))
 
     def put_many(self, recipe: str, features: Mapping[str, npt.NDArray[np.float32]]) -> None:
         """Keep features, float32 [variants, features], by frame."""

@@ -54,8 +54,8 @@ class HostGuard:
             if len(hosts) != 1 or _without_port(hosts[0]) not in self._names:
                 refusal = error_response(
                     421,
-                    f"This camera does not answer to the name {', '.join(hosts) or '(none)'}",
-                    "A page of another site may be trying to read this camera",
+                    f"This page does not answer to the name {', '.join(hosts) or '(none)'}",
+                    "A page of another site may be trying to read it",
                     f"Open it as one of: {', '.join(sorted(self._names))}",
                 )
                 await refusal(scope, receive, send)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from http import HTTPStatus
@@ -33,11 +32,11 @@ from server.fleet.sessions import Sessions
 from server.fleet.throttle import Throttle
 from server.fleet.views import Views
 from server.paths import ServerPaths
+from server.registry import TABLES
 
 STATIC = Path(__file__).parent / "static"
 WHO = "page"  # in the trail
 _MOST_WORDS = 300
-_TABLE = re.compile(r"[a-z_]+")
 
 
 def create_app(
@@ -126,12 +125,13 @@ class _Page:
         return _answer(request, self._views.trail())
 
     def export_json(self, _: Request) -> Response:
-        text = json.dumps(self._views.registry.tables(), indent=1, ensure_ascii=False)
+        registry = self._views.registry
+        text = json.dumps({name: registry.table(name) for name in TABLES}, indent=1, ensure_ascii=False)
         return _file(text, "application/json", "sitecam-fleet.json")
 
     def export_csv(self, request: Request) -> Response:
         name = str(request.path_params["table"])
-        rows = self._views.registry.tables().get(name) if _TABLE.fullmatch(name) else None
+        rows = self._views.registry.table(name) if name in TABLES else None
         if rows is None:
             return error_response(404, f"There is no table named {name}", do="Open /#export for a list")
         return _file(to_csv(rows), "text/csv; charset=utf-8", f"sitecam-{name}.csv")

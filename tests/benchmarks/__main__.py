@@ -10,13 +10,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 from appliance.errors import SitecamError
-from tests.benchmarks import decisions, live, precision, soak, swap
+from tests.benchmarks import decisions, fleet, live, night, precision, soak, strategies, swap
 
 BENCHMARKS = {
     "live": (live, "what the live loop adds to a bare invoke, start-up times, memory and CPU"),
     "swap": (swap, "model swaps under load: lost frames, gaps, and what is left behind"),
     "soak": (soak, "very many frames: does anything grow?"),
     "decisions": (decisions, "false alarms on empty scenes against detections missed"),
+    "night": (night, "the tutorial's recipe against ours: CPU, memory, bytes, accuracy; and 20,000 frames"),
+    "fleet": (fleet, "10 to 1,000 cameras against one SuperLink, some silent, some hostile"),
+    "strategies": (strategies, "ways to one head on even and skewed data, and the price of noise"),
     "precision": (precision, "int8 against float32 backbone: size, time, accuracy"),
 }
 

@@ -72,6 +72,7 @@ Answer = Callable[[Message], Message | None]
 
 _PULL_EVERY_S = 3.0  # flwr.supernode.start_client_internal
 _HEARTBEAT_EVERY_S = 20.0  # flwr.supercore.heartbeat: (30 - 5) x 0.7 to 0.9
+_HEARTBEAT_THREADS = 4  # of each process
 _TRIES = 20
 
 
@@ -107,12 +108,15 @@ class LightNode:
         self._node = Node(node_id=_patiently(lambda: self._client.ActivateNode(request)).node_id)
         self._heartbeat_at = time.monotonic() + _HEARTBEAT_EVERY_S * random.uniform(0.2, 1)  # noqa: S311  # no secret
 
-    def turn(self) -> bool:
-        """Heartbeat if it is due, then fetch and answer a message; whether there was one."""
+    def heartbeat(self) -> None:
+        """Say that it is still there, if that is due; beside its turns, as in a SuperNode."""
         if time.monotonic() > self._heartbeat_at:
             request = SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)
             _patiently(lambda: self._client.SendNodeHeartbeat(request))
             self._heartbeat_at = time.monotonic() + _HEARTBEAT_EVERY_S
+
+    def turn(self) -> bool:
+        """Fetch and answer a message; whether there was one."""
         pulled = _patiently(lambda: self._client.PullMessages(PullMessagesRequest(node=self._node)))
         if not pulled.messages_list:
             return False
@@ -193,6 +197,8 @@ class Pool:
         self._over = threading.Event()
         self.faults: list[str] = []
         self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
+        shares = [nodes[number::_HEARTBEAT_THREADS] for number in range(_HEARTBEAT_THREADS)]
+        self._hearts = [threading.Thread(target=self._beat, args=(share,), daemon=True) for share in shares]
 
     def activate(self) -> None:
         """All nodes, some at a time."""
@@ -214,14 +220,23 @@ class Pool:
 
     def start(self) -> None:
         """Begin with the turns."""
-        for thread in self._threads:
+        for thread in (*self._threads, *self._hearts):
             thread.start()
 
     def stop(self) -> None:
         """End them."""
         self._over.set()
-        for thread in self._threads:
+        for thread in (*self._threads, *self._hearts):
             thread.join(5)
+
+    def _beat(self, nodes: list[tuple[LightNode, Callable[[], bool]]]) -> None:
+        while not self._over.wait(0.2):
+            for node, gone in nodes:
+                if not gone() and not self._over.is_set():
+                    try:
+                        node.heartbeat()
+                    except (httpx.HTTPError, RuntimeError, TimeoutError) as error:  # RuntimeError: closed meanwhile
+                        self.faults.append(repr(error))
 
     def _run(self) -> None:
         while not self._over.is_set():

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.errors import DatasetError, NightError, PictureError
-from appliance.models.head import Array, Head
+from appliance.models.head import Head
 from appliance.vision import read_picture
 from datasets.folders import read_folders
 from server.backbone import resolve, trainer_part
@@ -31,7 +31,8 @@ from server.privacy import epsilon
 from server.replies import TrainReply, distance
 from server.start import head_from_means
 from server.strategy import Aggregator
-from tests.benchmarks.precision import FOLDS, Indices, Material, folds, gather
+from tests.benchmarks.precision import FOLDS, Indices, folds, gather
+from tests.benchmarks.splits import SPLITS, Pictures, Split, even
 from trainer.head import Examples, Recipe, train
 from trainer.means import class_means
 
@@ -39,27 +40,7 @@ _CACHE = Path(__file__).resolve().parents[2] / ".sitecam" / "cache"
 _SHARED = Path(__file__).resolve().parents[3] / "shared"
 _DATA = _SHARED / "datasets" / "hardhat"
 _WEIGHTS = _SHARED / "models" / "mobilenet_v2_1.0_160_imagenet_no_top.weights.h5"
-_EVEN, _MANY = 5, 10
-_SKEW = 0.5  # Dirichlet's alpha: most cameras have few frames of one of the labels
 _LEAST_FRAMES = 2  # with fewer, a camera has nothing to say
-
-Split = Callable[["Pictures", np.random.Generator], Indices]
-
-
-@dataclass(frozen=True, eq=False)
-class Pictures:
-    """What is learned from.
-
-    Attributes:
-        material: Labels, truth, scenes.
-        features: float32 [frames, variants, features].
-        hard: bool [frames]: of the largest group of pictures of one size in which every label occurs. Pictures of
-            one camera; on the tutorial's data one person in few rooms, with and without a hat.
-    """
-
-    material: Material
-    features: Array
-    hard: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -87,7 +68,6 @@ class Figures:
         loss: Mean cross-entropy, nats.
         ratios: Largest norm of an update over the lower median, of every round of every fold.
         norms: Lower median of the updates' norms, of every round of every fold.
-        cameras: Least cameras that took part in a fold.
     """
 
     all: list[float] = field(default_factory=list)
@@ -95,7 +75,6 @@ class Figures:
     loss: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
-    cameras: int = 10**9
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -175,7 +154,6 @@ class Bench:
                     for name in np.unique(camera)
                     if len(rows := np.flatnonzero((camera == name) & (fold != number))) >= _LEAST_FRAMES
                 }
-                figures.cameras = min(figures.cameras, len(cameras))
                 head = self._night(way, cameras, seed, figures, late=late)
                 scores[fold == number] = head.scores(self.pictures.features[fold == number, 0])
             right = scores.argmax(axis=1) == truth
@@ -228,49 +206,6 @@ class Bench:
         return TrainReply(len(examples), loss, trained, distance(trained, head))
 
 
-def even(cameras: int) -> Split:
-    """Scenes dealt out evenly, whatever they show."""
-
-    def split(pictures: Pictures, generator: np.random.Generator) -> Indices:
-        group = pictures.material.group
-        names = np.unique(group)
-        dealt = dict(zip(generator.permutation(names).tolist(), itertools.cycle(range(cameras)), strict=False))
-        return np.array([dealt[int(scene)] for scene in group], np.intp)
-
-    return split
-
-
-def by_source(pictures: Pictures, _: np.random.Generator) -> Indices:
-    """Two cameras: the hard part, and all other pictures."""
-    return pictures.hard.astype(np.intp)
-
-
-def by_label(pictures: Pictures, _: np.random.Generator) -> Indices:
-    """One camera for each label. (The product's cameras don't train with one label; this is what it would cost.)"""
-    return pictures.material.truth
-
-
-def dirichlet(cameras: int) -> Split:
-    """Each label's scenes go to cameras in shares drawn from a Dirichlet distribution (Hsu et al., 1909.06335)."""
-
-    def split(pictures: Pictures, generator: np.random.Generator) -> Indices:
-        material = pictures.material
-        camera = np.zeros(len(material.truth), np.intp)
-        for label in range(len(material.labels)):
-            shares = generator.dirichlet([_SKEW] * cameras)
-            for scene in np.unique(material.group[material.truth == label]):
-                camera[material.group == scene] = generator.choice(cameras, p=shares)
-        return camera
-
-    return split
-
-
-SPLITS: Mapping[str, Split] = {
-    f"even, {_EVEN} cameras": even(_EVEN),
-    "one source per camera": by_source,
-    "one label per camera": by_label,
-    f"Dirichlet {_SKEW}, {_MANY} cameras": dirichlet(_MANY),
-}
 _PLAIN = NightSettings(rounds=3, epochs=30, strategy="fedavg", proximal=0.0, exact_start=False)
 
 
@@ -305,7 +240,7 @@ def strategies(bench: Bench) -> tuple[str, object]:
 def budgets(bench: Bench) -> tuple[str, object]:
     """FedAvg and FedProx with other numbers of rounds and epochs."""
     results = {}
-    for rounds, epochs in ((1, 30), (1, 90), (3, 10), (3, 30), (10, 9), (3, 90)):
+    for rounds, epochs in ((1, 30), (1, 90), (3, 10), (3, 30), (10, 9)):
         for name, changes in (("FedAvg", {}), ("FedProx 0.01", {"strategy": "fedprox", "proximal": 0.01})):
             way = Way(f"{name}, {rounds} x {epochs}", _with(rounds=rounds, epochs=epochs, **changes))
             results[way.name] = {split: _try(bench, way, SPLITS[split]) for split in SPLITS}

@@ -53,9 +53,9 @@ class GuardedSite(TinySite):
         self._front, self._page = free_port(), free_port()
         super().__init__(root, backbone, cameras=1)
 
-    def write_rules(self, **changes: float) -> None:
+    def write_rules(self, **changes: float | str) -> None:
         """As any site's, with an address on the cable and a proxy."""
-        super().write_rules(quorum=1, **changes)
+        super().write_rules(**({"quorum": 1} | changes))
         text = self._config.read_text().replace(
             "[superlink]\n", f'[superlink]\nhost = "{self.machines.server_address}"\n'
         )

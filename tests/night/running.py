@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -11,11 +12,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import pytest
 
 from appliance.models.shelf import Shelf
 from appliance.models.signing import load_public_key
@@ -33,8 +36,9 @@ from server.registry import Registry
 from server.superlink import SuperLink
 from tests.fakes import parts
 from tests.fakes.site import draw_folders, make_tiny_fleet, write_server_settings
+from trainer import flower
 
-RULES: dict[str, float] = {
+RULES: dict[str, float | str] = {
     "rounds": 1,
     "epochs": 20,
     "rate": 0.05,
@@ -87,7 +91,7 @@ class TinySite:
         self.programs = Programs(root / "logs")
         self.cameras = tuple(self._lay_out(number) for number in range(1, cameras + 1))
         self._superlink: SuperLink | None = None
-        self._nights = 0
+        self._rounds = 0
 
     def __enter__(self) -> Self:
         make_tiny_fleet(self.settings, self._backbone)
@@ -142,9 +146,10 @@ class TinySite:
         assert self._superlink is not None, "the site isn't running"
         return self._superlink
 
-    def write_rules(self, **changes: float) -> None:
+    def write_rules(self, **changes: float | str) -> None:
         """Set how the next night goes: RULES with changes."""
-        write_server_settings(self._config, **(RULES | changes))
+        night: dict[str, Any] = RULES | changes
+        write_server_settings(self._config, **night)
         with self._config.open("a", encoding="utf-8") as file:
             file.write(f"[superlink]\nport = {self._port}\n")
 
@@ -172,9 +177,13 @@ class TinySite:
     def start_round(self, *options: str) -> subprocess.Popen[str]:
         """Start ``sitecam-server round``."""
         command = [sys.executable, "-m", "server.cli", "--config", str(self._config), "round", *options]
-        self._nights += 1  # each round begins one, and ids count up
-        with (self.root / "logs" / f"round-{self._nights}.err").open("w") as log:
+        self._rounds += 1
+        with (self.root / "logs" / f"round-{self._rounds}.err").open("w") as log:
             return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
+
+    def round_said(self) -> str:
+        """What the last such command said beside its result."""
+        return (self.root / "logs" / f"round-{self._rounds}.err").read_text()
 
     def finish_round(self, process: subprocess.Popen[str]) -> Held:
         """Wait for its end and read the registry."""
@@ -185,8 +194,7 @@ class TinySite:
             process.wait()
         # It still tells the cameras that the night is over: the next night must not hear that.
         wait_until(lambda: not self.running("flwr-serverapp"), what="the ServerApp's end", timeout_s=90)
-        registry = self.registry
-        number = self._nights
+        registry, number = self.registry, self.night_id
         night = registry.night(number)
         return Held(
             exit_code=process.returncode,
@@ -207,7 +215,51 @@ class TinySite:
             self.finish_night(camera)
         return held
 
+    def kill_superlink(self) -> None:
+        """SIGKILL for it and all that it started, as systemd gives to a unit's whole control group."""
+        everything = family(self.superlink_pid)
+        for pid in everything:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not any(map(alive, everything)), what="the SuperLink's end")
+
+    def restart_superlink(self) -> None:
+        """Start it again, as systemd does."""
+        self.superlink.stop()  # of what was killed there is nothing left to end
+        self.superlink.start()
+
+    @contextlib.contextmanager
+    def reached_at(self, camera: DemoCamera, port: int) -> Iterator[None]:
+        """For a while a camera believes that the server is at another port."""
+        facts = CameraPaths(camera.state).fleet / "fleet.json"
+        real = facts.read_text(encoding="utf-8")
+        facts.write_text(json.dumps({**json.loads(real), "port": port}), encoding="utf-8")
+        yield
+        facts.write_text(real, encoding="utf-8")
+
     # Looking
+
+    @property
+    def night_id(self) -> int:
+        """Of the newest night in the registry; 0 where there is none."""
+        return next((night.id for night in self.registry.nights(limit=1)), 0)
+
+    def events(self) -> list[str]:
+        """What was said in the newest night so far."""
+        return [text for _, text in self.registry.events(self.night_id)]
+
+    def wait_for_event(self, words: str, *, timeout_s: float = 120, night: int = 0) -> None:
+        """Wait until the newest night (or one newer than ``night``) has an event with these words."""
+        wait_until(
+            lambda: self.night_id > night and any(words in text for text in self.events()),
+            what=f"an event {words!r}",
+            timeout_s=timeout_s,
+        )
+
+    @property
+    def superlink_pid(self) -> int:
+        """Of the running one."""
+        return self._own("server.superlink_process", "flower-superlink")
 
     def page(self, camera: DemoCamera) -> dict[str, Any]:
         """What its page says."""
@@ -226,25 +278,29 @@ class TinySite:
 
     def running(self, *words: str) -> list[str]:
         """Command lines of processes that name this site's folder, and ``words``."""
-        return [line for line in self._processes().values() if all(word in line for word in words)]
+        return [line for line in self.processes().values() if all(word in line for word in words)]
 
     def night_pid(self, camera: DemoCamera) -> int:
         """Of its night process; the tasks that it forks have the same command line and another parent."""
+        return self._own(f"trainer.night --config {camera.config}")
+
+    def _own(self, *either: str) -> int:
+        """The process that this one started whose command line has one of these words."""
         parents = _parents()
-        lines = self._processes().items()
         return next(
             pid
-            for pid, line in lines
-            if "trainer.night" in line and str(camera.config) in line and parents.get(pid) == os.getpid()
+            for pid, line in self.processes().items()
+            if parents.get(pid) == os.getpid() and any(words in line for words in either)
         )
 
     def kill_what_is_left(self) -> None:
         """End what should have ended by itself, so that a failed test leaves nothing behind."""
-        for pid in self._processes():
+        for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
-    def _processes(self) -> dict[int, str]:
+    def processes(self) -> dict[int, str]:
+        """Process id and command line of everything that names this site's folder."""
         found = {}
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
@@ -276,6 +332,20 @@ class TinySite:
         enrol_camera(self.settings, self.superlink, name=camera.name, public_key=Path(key), bundle=bundle)
         self.programs.run("appliance.cli", *config, "enrol", str(bundle))
         self.programs.run("appliance.cli", *config, "import", str(camera.pictures), "--label-from", "folders")
+
+
+@contextlib.contextmanager
+def as_flower_ships_it() -> Iterator[None]:
+    """Sites that start in here run flower-superlink itself, not our process around it."""
+    ours = SuperLink.command
+
+    def command(link: SuperLink) -> list[str]:
+        options = itertools.dropwhile(lambda word: not word.startswith("--"), ours(link))
+        return [flower.program("flower-superlink"), *options]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(SuperLink, "command", command)
+        yield
 
 
 def family(pid: int) -> set[int]:

@@ -18,6 +18,7 @@ import pytest
 
 from appliance.fleet import make_node_key
 from appliance.paths import CameraPaths
+from server.roster import Roster
 from tests.night.running import HANG_S, TinySite, family, free_port, wait_until
 from trainer import flower
 
@@ -172,7 +173,7 @@ def ordinary_node(site: TinySite, root: Path) -> Iterator[int]:
 def test_a_camera_answers_with_its_own_app_and_never_touches_the_servers(site: TinySite, tmp_path: Path) -> None:
     (camera,) = site.cameras
     app = HostileApp.write(tmp_path)
-    (node,) = (enrolled.node_id for enrolled in site.registry.cameras())
+    (node,) = (enrolled.node_id for enrolled in Roster(site.paths.registry).cameras())
     site.start_night(camera)
     try:
         answers = app.run(site)

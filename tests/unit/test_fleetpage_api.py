@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,15 @@ from server.registry import Registry, RoundRecord
 from tests.fakes.fleet_page import FELL, FakeGatekeeper, FleetPage, History, served, settings_in, thousand
 
 
+@pytest.fixture(scope="module")
+def a_month(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A server's folder with forty nights, made once."""
+    made = tmp_path_factory.mktemp("month") / "server"
+    settings_in(made)
+    History(made).month()
+    return made
+
+
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     settings_in(tmp_path / "server")
@@ -25,7 +35,9 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def gatekeeper(root: Path) -> FakeGatekeeper:
+def gatekeeper(request: pytest.FixtureRequest, root: Path) -> FakeGatekeeper:
+    if "history" in request.fixturenames:
+        request.getfixturevalue("history")  # the registry's file must not be replaced under it
     return FakeGatekeeper(root)
 
 
@@ -42,10 +54,10 @@ def person(page: FleetPage) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def history(root: Path) -> History:
-    made = History(root)
-    made.month()
-    return made
+def history(root: Path, a_month: Path) -> History:
+    """Forty nights in this test's own folder."""
+    shutil.copytree(a_month, root, dirs_exist_ok=True)
+    return History(root)
 
 
 def test_an_empty_fleet_is_an_answer(person: httpx.Client) -> None:
@@ -273,7 +285,7 @@ def test_every_table_can_be_taken_away_as_csv(root: Path, person: httpx.Client, 
     answer = person.get(f"/api/export/{table}.csv")
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     rows = list(csv.DictReader(io.StringIO(answer.text)))
-    assert len(rows) == len(Registry(ServerPaths(root).registry).tables()[table])
+    assert len(rows) == len(Registry(ServerPaths(root).registry).table(table))
 
 
 @pytest.mark.parametrize("table", ["codes", "requests", "sqlite_master", "..%2fkeys", "nights;"])

@@ -38,6 +38,8 @@ class Link:
 
     def prepare(self) -> None: ...
 
+    def stop_runs(self) -> None: ...
+
     def start_run(self, night: int) -> int:
         self.night = night
         self.starts += 1

@@ -10,7 +10,8 @@ import pytest
 
 from appliance.errors import StoreError
 from appliance.models.verdict import SwapFigures, Verdict
-from server.registry import ModelRecord, Registry, ReplyRecord, RoundRecord
+from server.fleet.history import History
+from server.registry import TABLES, ModelRecord, Registry, ReplyRecord, RoundRecord
 from trainer.messages import CameraStatus
 
 
@@ -97,11 +98,11 @@ def test_a_night_that_ended_has_nothing_to_go_on_with(registry: Registry) -> Non
     assert registry.unended() == []
 
 
-def test_a_cameras_last_word_is_its_last(registry: Registry) -> None:
+def test_a_cameras_last_word_is_its_last(registry: Registry, tmp_path: Path) -> None:
     for number in (1, 2):
         status = CameraStatus("gate", number, {"head": number}, {}, (), "", "Not watching")
         registry.put_status(registry.begin(str(number)), "gate", status)
-    sighting = registry.sightings()["gate"]
+    sighting = History(tmp_path / "registry.sqlite").last_words()["gate"]
     assert (sighting.night, sighting.status.version, sighting.status.train_frames) == (2, 2, {"head": 2})
     assert sighting.status.health == "Not watching"
 
@@ -128,7 +129,8 @@ def test_rounds_replies_and_models_come_back_as_they_were(registry: Registry) ->
 
 def test_an_export_holds_every_table_but_codes_and_requests(registry: Registry) -> None:
     registry.note(registry.begin("tonight"), "it began")
-    tables = registry.tables()
-    assert tables["events"][0]["text"] == "it began"
-    assert {"codes", "requests"}.isdisjoint(tables)
-    assert {"cameras", "nights", "rounds", "replies", "models", "verdicts", "statuses", "trail"} <= set(tables)
+    assert registry.table("events")[0]["text"] == "it began"
+    assert all(registry.table(name) is not None for name in TABLES)
+    for name in ("codes", "requests", "nights; DROP TABLE nights"):
+        with pytest.raises(KeyError):
+            registry.table(name)

@@ -214,7 +214,7 @@ def test_a_test_that_cannot_be_is_refused(values: dict[str, Any], words: str) ->
 
 @pytest.mark.parametrize("extra", [{"arrays": HEAD}, {"more": METRICS}, {"config": ConfigRecord({})}])
 def test_a_test_with_other_records_is_refused(extra: dict[str, Any]) -> None:
-    counts = {"num-examples": 1, "correct": 1, "correct_before": 1, "lost": 0, "loss": 0.1}
+    counts: dict[str, Any] = {"num-examples": 1, "correct": 1, "correct_before": 1, "lost": 0, "loss": 0.1}
     content = RecordDict({"metrics": MetricRecord(counts), **extra})
     with pytest.raises(NightError, match="other records"):
         check_test(reply(content), max_examples=MOST)

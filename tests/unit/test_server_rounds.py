@@ -23,6 +23,7 @@ from appliance.store.frames import FrameStore
 from appliance.store.importing import import_folders
 from server import asking, roll
 from server.config import load
+from server.fleet.history import History
 from server.paths import ServerPaths
 from server.registry import NightRecord, Registry
 from server.roster import Roster
@@ -131,14 +132,9 @@ class Server:
         self.number = 0
 
     def rules(self, *, noise_multiplier: float = 0.0, **rules: float | str) -> None:
-        quick: dict[str, float | str] = {
-            "quorum_deadline_s": 1,
-            "round_deadline_s": 1,
-            "verdict_deadline_s": 1,
-            "quorum": 2,
-            "rounds": 2,
-        }
-        write_server_settings(self._config, noise_multiplier=noise_multiplier, **(quick | rules))
+        quick: dict[str, float | str] = {"quorum_deadline_s": 1, "round_deadline_s": 1, "verdict_deadline_s": 1}
+        plain: dict[str, float | str] = {"quorum": 2, "rounds": 2, "strategy": "fedavg", "exact_start": False}
+        write_server_settings(self._config, noise_multiplier=noise_multiplier, **(quick | plain | rules))
 
     def import_test_frames(self) -> None:
         pictures = draw_folders(self._root / "pictures", labels=LABELS, seed=1, train=0, test=4)
@@ -633,6 +629,15 @@ def test_the_first_night_may_begin_from_class_means(server: Server) -> None:
     assert [record.strategy for record in server.registry.rounds(server.number)] == ["class means", "fedavg", "fedavg"]
 
 
+def test_a_large_fleet_sends_so_many_by_lot(server: Server) -> None:
+    server.rules(cameras_per_round=1, rounds=6)
+    record = server.hold()
+    asked = [set(entry["examples"]) for entry in record.figures["rounds"]]
+    assert all(len(each) == 1 for each in asked)
+    assert record.message == "Version 2 runs on 2 of 2 cameras"
+    assert [each.asked for each in server.registry.rounds(server.number)] == [1] * 6
+
+
 def test_noise_is_counted_over_all_nights(server: Server) -> None:
     server.rules(rounds=1, noise_multiplier=5.0)
     server.hold()
@@ -649,5 +654,5 @@ def test_what_was_said_and_what_became_of_it_is_in_the_registry(server: Server) 
     rounds = server.registry.rounds(server.number)
     assert [(r.round, r.asked, r.used, r.frames) for r in rounds] == [(1, 2, 2, 12), (2, 2, 2, 12)]
     assert all(r.loss > 0 and 0 <= r.correct <= 12 for r in rounds)
-    assert server.registry.sightings()["yard"].status.train_frames == {"head": 6, "hardhat": 6}
+    assert History(server.paths.registry).last_words()["yard"].status.train_frames == {"head": 6, "hardhat": 6}
     assert {reply.kind for reply in server.registry.replies(server.number)} == {"train", "test"}

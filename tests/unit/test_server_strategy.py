@@ -23,7 +23,7 @@ STRATEGIES = ["fedavg", "fedprox", "fedadam", "fedmedian", "fedtrimmedavg", "kru
 
 
 def settings(strategy: str = "fedavg", *, privacy: PrivacySettings | None = None, **night: Any) -> ServerSettings:
-    night_settings = dataclasses.replace(NightSettings(exact_start=False), strategy=strategy, **night)
+    night_settings = dataclasses.replace(NightSettings(exact_start=False), strategy=strategy, **night)  # type: ignore[arg-type]  # one of the six names
     return ServerSettings(
         Path("x"), FleetSettings("x"), night=night_settings, privacy=privacy or PrivacySettings(noise_multiplier=0)
     )

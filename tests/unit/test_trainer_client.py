@@ -101,7 +101,7 @@ def post(tmp_path: Path, tiny_backbone: bytes) -> Post:
     return Post(tmp_path, tiny_backbone)
 
 
-RECIPE = {"round": 1, "rounds": 2, "epochs": 20, "rate": 0.05, "smoothing": 0.0}
+RECIPE: dict[str, Any] = {"round": 1, "rounds": 2, "epochs": 20, "rate": 0.05, "smoothing": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_head_of_another_shape_is_not_worked_on(post: Post, kind: str) -> None
 def test_the_proximal_term_holds_a_head_to_where_it_started(post: Post) -> None:
     start = parts.tiny_head()
 
-    def moved(**more: float) -> float:
+    def moved(**more: Any) -> float:
         trained = messages.head_of(post.ask("train", head=start, **RECIPE, **more))
         return sum(float(np.abs(a - b).sum()) for a, b in zip(trained.arrays, start.arrays, strict=True))
 

@@ -265,3 +265,28 @@ def test_the_tiny_backbone_tells_the_drawn_pictures_apart(
 
 def _bytes_below(root: Path) -> bytes:
     return b"".join(path.read_bytes() for path in sorted(root.rglob("features.sqlite*")))
+
+
+def test_very_many_frames_have_fewer_variants_in_memory(
+    tmp_path: Path, tiny_backbone: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest = parts.tiny_manifest(tiny_backbone, parts.tiny_head().to_bytes())
+
+    def backbone() -> Backbone:
+        return Backbone(tiny_backbone, manifest.input)
+
+    with FrameStore(tmp_path) as store, FeatureCache(tmp_path) as cache:
+        store.add_all(
+            [
+                NewFrame(jpeg(label, seed=seed), datetime.now(UTC), "import", label, "test", "train")
+                for seed in range(4)
+                for label in parts.LABELS
+            ]
+        )
+        whole = examples(store, cache, manifest, backbone, split="train", variants=8)
+        frames = len(whole)
+        for rows, variants in ((frames * 8, 8), (frames * 8 - 1, 7), (frames, 1), (3, 1)):
+            monkeypatch.setattr("trainer.features.MAX_ROWS", rows)
+            fewer = examples(store, cache, manifest, backbone, split="train", variants=8)
+            np.testing.assert_array_equal(fewer.features, whole.features[:, :variants])
+            np.testing.assert_array_equal(fewer.labels, whole.labels)

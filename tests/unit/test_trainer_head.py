@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,7 @@ def test_the_more_proximal_the_nearer_a_head_stays_to_where_it_started(hidden: i
     def moved(proximal: float) -> float:
         recipe = Recipe(epochs=60, rate=0.05, proximal=proximal)
         trained, _ = train(tiny_trainer(3, hidden), head, known, recipe)
-        return sum(float(np.square(a - b).sum()) for a, b in zip(trained.arrays, head.arrays, strict=True)) ** 0.5
+        return math.sqrt(sum(float(np.square(a - b).sum()) for a, b in zip(trained.arrays, head.arrays, strict=True)))
 
     free, held, tight = moved(0.0), moved(0.3), moved(100.0)
     assert free > 2 * held > 10 * tight > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import ssl
@@ -69,7 +70,7 @@ def authority(root: Path) -> ServerPaths:
 
 @contextlib.contextmanager
 def tls_server(paths: ServerPaths) -> Iterator[int]:
-    """Shakes hands with whoever comes, and hangs up; its port."""
+    """Shakes hands with whoever comes, has nothing for them, and hangs up; its port."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(paths.tls_certificate, paths.tls_key)
 
@@ -80,7 +81,9 @@ def tls_server(paths: ServerPaths) -> Iterator[int]:
             except OSError:
                 return
             with connection, contextlib.suppress(OSError):
-                context.wrap_socket(connection, server_side=True).close()
+                with context.wrap_socket(connection, server_side=True) as tls:
+                    tls.recv(4096)
+                    tls.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve, args=(listener,))
@@ -128,7 +131,8 @@ def test_a_server_of_another_fleet_is_refused_at_once(
     assert "this fleet's authority did not sign" in said
     assert "nothing was sent" in said
     assert read_night_status(paths.night_status).phase == "failed"
-    assert not paths.ledger.exists()
+    kinds = [json.loads(line)["kind"] for line in paths.ledger.read_text().splitlines()]
+    assert kinds == ["total"]  # a handshake, and not a message
     assert not (paths.flower / "supernode.log").exists()
 
 

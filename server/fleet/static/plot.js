@@ -40,7 +40,7 @@ export class Plot {
   draw() {
     const width = Math.round(this.stage.clientWidth);
     const key = `${width} ${this.text}`;
-    if (!width || key === this.drawn) return;
+    if (!width || this.text === undefined || key === this.drawn) return;
     this.drawn = key;
     const svg = make("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, width, height: HEIGHT, role: "img", "aria-label": this.words() });
     const known = this.points.filter(({ value }) => value !== null);
