@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import Message, RecordDict
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.superlink.grid import http_grid
 
@@ -72,12 +73,32 @@ class Questions:
             return
         late = [identity for identity, (_, ends) in self._asked.items() if time.monotonic() > ends]
         for reply in self._grid.pull_messages(list(self._asked)):
-            node, _ = self._asked.pop(reply.metadata.reply_to_message_id, (None, 0.0))
-            if node is not None:
+            node, ends = self._asked.pop(reply.metadata.reply_to_message_id, (None, 0.0))
+            if node is None:
+                continue
+            lost = self._lost(reply, ends)
+            if lost:
+                self.missing[node] = lost
+            else:
                 yield node, reply
         for identity in late:
             if identity in self._asked:
-                self.missing[self._asked.pop(identity)[0]] = f"no answer within {self._deadline_s:.0f} s"
+                self.missing[self._asked.pop(identity)[0]] = self._late
+
+    def _lost(self, reply: Message, ends: float) -> str:
+        """Why this is no answer of the node's but Flower's word that there is none; empty where it is one."""
+        code = reply.error.code if reply.has_error() else None
+        if code == ErrorCode.NODE_UNAVAILABLE:
+            return "it went offline"
+        if code not in (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE):
+            return ""
+        if time.monotonic() > ends - _POLL_S:
+            return self._late
+        return "its answer was announced and did not come, or the question was lost"
+
+    @property
+    def _late(self) -> str:
+        return f"no answer within {self._deadline_s:.0f} s"
 
     def drop(self, nodes: Collection[int], why: str) -> None:
         """Wait for these no longer."""

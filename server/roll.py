@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 
 from flwr.app import Message, MessageType, RecordDict
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from appliance.errors import NightError
@@ -17,9 +16,6 @@ from trainer import messages
 
 _STATUS_S = 60.0  # for a camera to say how it is; then it is asked again
 _POLL_S = 0.5
-_FLOWERS_OWN = frozenset(  # errors that Flower makes where a camera did not answer in time: not a word of its own
-    {ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE, ErrorCode.NODE_UNAVAILABLE}
-)
 
 
 class Roll:
@@ -64,7 +60,7 @@ class Roll:
         fresh = (self._online & set(now)) - known
         self._questions.send({node: RecordDict() for node in sorted(fresh)})
         for node, reply in self._questions.collect():
-            if node in now and not (reply.has_error() and reply.error.code in _FLOWERS_OWN):
+            if node in now:
                 self._take(node, reply)
         self._questions.missing.clear()  # they are asked again while they are online
         return set(self.names) - set(now)

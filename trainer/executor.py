@@ -11,6 +11,7 @@ tests/night/test_foreign_code.py sends a hostile bundle and proves that it isn't
 
 from __future__ import annotations
 
+import gc
 import logging
 import multiprocessing
 import os

@@ -8,25 +8,27 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from appliance.errors import SitecamError
+from appliance.errors import ConfigError, SitecamError
 from appliance.models.shelf import Shelf
 from appliance.models.signing import load_public_key
 from appliance.paths import CameraPaths
 from appliance.ports import free_port
 from appliance.store.frames import FrameStore
 from appliance.store.importing import import_folders
+from server.admission import Admission
 from server.config import ServerSettings, load
 from server.demo.evaluate import Evaluation, evaluate_impulse
+from server.demo.fleet_page import FleetPage, open_fleet_page
+from server.demo.letting_in import let_cameras_in
 from server.demo.options import Options, parse
 from server.demo.programs import Programs, page_state, wait_for_page
 from server.demo.site import DemoCamera, DemoSite, lay_out
 from server.demo.table import CameraRow, Table
-from server.enrol import enrol_camera
 from server.fleet_init import make_fleet
 from server.night import hold_night
 from server.paths import ServerPaths
@@ -74,21 +76,27 @@ class Demo:
     def run(self) -> int:
         """Everything, in order; whatever was started is ended, come what may."""
         options = self._options
-        _check_port(options.port, "--port")
+        _check_ports(options)
         with self._part("pictures", "Pictures" + (" (sample frames)" if options.data is None else "")):
             site = lay_out(options)
-        for camera in site.cameras:
-            _check_port(int(camera.page.rstrip("/").rsplit(":", 1)[1]), "--page-port")
+        _check_ports(options, site.cameras)
         settings = load(site.server_config)
-        with self._part("server", "The server: keys, certificates, version 1"):
-            self._make_server(site, settings)
-        with Programs(site.root / "logs") as programs, SuperLink(settings, site.server_config) as superlink:
-            return self._hold(site, settings, programs, superlink)
+        with Programs(site.root / "logs") as programs:
+            with self._part("server", "The server: keys, certificates, version 1, fleet page"):
+                self._make_server(site, settings)
+                fleet = open_fleet_page(programs, settings, site.server_config)
+                print(f"  {fleet.url}  password {fleet.password}")
+                print("  the browser will warn: the certificate is the site's own, and no browser knows its authority")
+            with SuperLink(settings, site.server_config) as superlink:
+                return self._hold(site, settings, programs, superlink, fleet)
 
-    def _hold(self, site: DemoSite, settings: ServerSettings, programs: Programs, superlink: SuperLink) -> int:
-        with self._part("cameras", f"{len(site.cameras)} cameras: enrol, import, start"):
+    def _hold(
+        self, site: DemoSite, settings: ServerSettings, programs: Programs, superlink: SuperLink, fleet: FleetPage
+    ) -> int:
+        with self._part("cameras", f"{len(site.cameras)} cameras: let in, import, start"):
+            let_cameras_in(Admission(settings, superlink), site.cameras, programs, _say)
             for camera in site.cameras:
-                self._make_camera(camera, settings, programs, superlink)
+                self._start_camera(camera, programs)
             before = {
                 camera.name: wait_for_page(programs, camera, _decides, what="a first decision")["model"]["version"]
                 for camera in site.cameras
@@ -106,24 +114,18 @@ class Demo:
                 evaluation = self._evaluate(site, shelf.current or 0, site.evaluate)
         self._seconds["total"] = round(time.monotonic() - self._began, 1)
         table = self._table(site, settings, night, before, evaluation)
-        return self._close(site, table)
+        return self._close(site, fleet, table)
 
     # The parts
 
     def _make_server(self, site: DemoSite, settings: ServerSettings) -> None:
-        make_fleet(settings, cache=self._options.work / "cache", say=lambda text: print(f"  {text}", flush=True))
+        make_fleet(settings, cache=self._options.work / "cache", say=_say)
         with FrameStore(ServerPaths(settings.state_dir).store) as store:
             report = import_folders(store, site.server_pictures, labels=settings.fleet.labels, by="demo", split="test")
         print(_indented(report.text()))
 
-    def _make_camera(
-        self, camera: DemoCamera, settings: ServerSettings, programs: Programs, superlink: SuperLink
-    ) -> None:
+    def _start_camera(self, camera: DemoCamera, programs: Programs) -> None:
         config = ("--config", str(camera.config))
-        key = programs.run("appliance.cli", *config, "key")
-        bundle = camera.config.with_suffix(".bundle")
-        enrol_camera(settings, superlink, name=camera.name, public_key=Path(key), bundle=bundle)
-        programs.run("appliance.cli", *config, "enrol", str(bundle))
         report = programs.run("appliance.cli", *config, "import", str(camera.pictures), "--label-from", "folders")
         print(_indented(report))
         programs.start(camera.name, "appliance.cli", *config, "camera")
@@ -132,13 +134,9 @@ class Demo:
         for camera in site.cameras:
             programs.start(_night_of(camera), "trainer.night", "--config", str(camera.config), "--window-minutes", "15")
         drill = self._drill(site, programs)
-
-        def say(text: str) -> None:
-            print(f"  {text}", flush=True)
-
-        night = hold_night(settings, superlink, say, name="demo")
+        night = hold_night(settings, superlink, _say, name="demo")
         drill.set()
-        print(f"  {night.outcome}: {night.message}")
+        _say(night.message)
         for camera in site.cameras:
             if programs.wait(_night_of(camera), timeout_s=30) is None:
                 print(f"  {camera.name}'s night goes on after the server's end and is stopped")
@@ -204,10 +202,10 @@ class Demo:
         seconds |= {part: value for part, value in self._seconds.items() if part not in seconds}
         return Table(tuple(rows), dict(night.figures.get("server", {})), evaluation, seconds, night.outcome or "failed")
 
-    def _close(self, site: DemoSite, table: Table) -> int:
+    def _close(self, site: DemoSite, fleet: FleetPage, table: Table) -> int:
         print("\n" + table.text())
-        for camera in table.cameras:
-            print(f"{camera.name}: {camera.verdict}")
+        for row in table.cameras:
+            print(f"{row.name}: {row.verdict}")
         if self._options.json:
             self._options.json.write_text(json.dumps(table.as_json(), indent=1) + "\n", encoding="utf-8")
             print(f"written: {self._options.json}")
@@ -215,7 +213,9 @@ class Demo:
         for sentence in wrong:
             print(f"NOT as it should be: {sentence}")
         if not self._options.once:
-            print("\nThe pages stay up until Ctrl-C: " + "  ".join(camera.page for camera in site.cameras), flush=True)
+            print(f"\nThe pages stay up until Ctrl-C:\n  {fleet.url}  the fleet, password {fleet.password}")
+            for camera in site.cameras:
+                print(f"  {camera.page}  {camera.name}", flush=True)
             threading.Event().wait()
         return EXIT_SHORT if wrong else 0
 
@@ -239,13 +239,29 @@ def _indented(text: str) -> str:
     return "\n".join(f"  {line}" for line in text.splitlines())
 
 
-def _check_port(port: int, option: str) -> None:
-    free_port(
-        "127.0.0.1",
-        port,
-        means="The demo can't start; perhaps another one is running",
-        do=f"Stop the other program, or choose another port with {option}",
-    )
+def _say(text: str) -> None:
+    print(f"  {text}", flush=True)
+
+
+def _check_ports(options: Options, cameras: Sequence[DemoCamera] = ()) -> None:
+    """Each is free, and no two are one."""
+    wanted = [(options.port, "--port"), (options.fleet_port, "--fleet-port")]
+    wanted += [(int(camera.page.rstrip("/").rsplit(":", 1)[1]), "--page-port") for camera in cameras]
+    options_by_port: dict[int, str] = {}
+    for port, option in wanted:
+        other = options_by_port.setdefault(port, option)
+        if other != option:
+            raise ConfigError(
+                f"{other} and {option} both take port {port}",
+                means="The cameras' pages take --page-port and the ports that follow",
+                do="Choose others",
+            )
+        free_port(
+            "127.0.0.1",
+            port,
+            means="The demo can't start; perhaps another one is running",
+            do=f"Stop the other program, or choose another port with {option}",
+        )
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ class Options:
         json: Where to write the table.
         page_port: Of the first camera's page; the next cameras' follow.
         port: Of the SuperLink.
+        fleet_port: Of the fleet page.
         rate_fps: Of the folder cameras.
         seed: Of the sample frames.
         drill: Kill this camera's night process (its number, from 1) in the first round; 0 for none.
@@ -39,6 +40,7 @@ class Options:
     json: Path | None
     page_port: int
     port: int
+    fleet_port: int
     rate_fps: float
     seed: int
     drill: int
@@ -63,6 +65,7 @@ def parse(arguments: list[str] | None) -> Options:
     parser.add_argument("--evaluate", type=Path, metavar="DIR", help="class folders to test the published .eim on")
     parser.add_argument("--page-port", type=int, default=4912, metavar="N", help="first page's port (default: 4912)")
     parser.add_argument("--port", type=int, default=9443, metavar="N", help="the SuperLink's port (default: 9443)")
+    parser.add_argument("--fleet-port", type=int, default=4911, metavar="N", help="the fleet page's (default: 4911)")
     parser.add_argument("--fps", type=float, default=10.0, metavar="N", help="frames per second (default: 10)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of the sample frames (default: 1)")
     parser.add_argument("--drill", type=int, default=0, metavar="CAMERA", help="kill that camera's night in round 1")
@@ -72,7 +75,7 @@ def parse(arguments: list[str] | None) -> Options:
         path = getattr(given, name)
         if path is not None and not path.exists():
             raise ConfigError(f"--{name} {path} does not exist", do="Check the path")
-    for name in ("port", "page_port"):
+    for name in ("port", "page_port", "fleet_port"):
         if not 1 <= getattr(given, name) <= 65000:
             raise ConfigError(f"--{name.replace('_', '-')} must be from 1 to 65000", do="Choose another port")
     if not 0.5 <= given.fps <= 60:
@@ -91,6 +94,7 @@ def parse(arguments: list[str] | None) -> Options:
         json=absolute(given.json),
         page_port=given.page_port,
         port=given.port,
+        fleet_port=given.fleet_port,
         rate_fps=given.fps,
         seed=given.seed,
         drill=given.drill,

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -17,6 +17,8 @@ from appliance.errors import NightError, SitecamError
 from server.demo.site import DemoCamera
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Programs:
@@ -37,14 +39,24 @@ class Programs:
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         self.stop()
 
-    def run(self, module: str, *arguments: str) -> str:
+    def run(self, module: str, *arguments: str, typed: str | None = None) -> str:
         """Run a command to its end; return what it printed.
+
+        Args:
+            module: The command's.
+            arguments: Its command line.
+            typed: What it reads from standard input.
 
         Raises:
             SitecamError: It failed, with its own words.
         """
         done = subprocess.run(
-            [sys.executable, "-m", module, *arguments], capture_output=True, text=True, timeout=600, check=False
+            [sys.executable, "-m", module, *arguments],
+            input=typed,
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
         )
         if done.returncode:
             raise SitecamError(done.stderr.strip().splitlines()[-1] if done.stderr.strip() else f"{module} failed")
@@ -73,23 +85,50 @@ class Programs:
         self._running[name].kill()
         self._running[name].wait()
 
+    def printed(self, name: str) -> str:
+        """All that a command has printed so far."""
+        return (self._logs / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+
     def last_words(self, name: str) -> str:
-        """The end of what a command printed."""
-        text = (self._logs / f"{name}.log").read_text(encoding="utf-8", errors="replace")
-        return " / ".join(text.strip().splitlines()[-3:])[-500:]
+        """The end of it."""
+        return " / ".join(self.printed(name).strip().splitlines()[-3:])[-500:]
+
+    def wait_for(self, name: str, look: Callable[[], T | None], *, what: str, timeout_s: float = 90) -> T:
+        """Look until a running command has come so far.
+
+        Args:
+            name: The command's.
+            look: Gives None until then.
+            what: What is waited for, for the error.
+            timeout_s: For how long.
+
+        Raises:
+            NightError: It didn't in time, or the command ended.
+        """
+        ends = time.monotonic() + timeout_s
+        while time.monotonic() < ends:
+            if self.status(name) is not None:
+                raise NightError(f"{name} ended: {self.last_words(name)}")
+            found = look()
+            if found is not None:
+                return found
+            time.sleep(0.3)
+        raise NightError(f"{name} did not show {what} within {timeout_s:.0f} s: {self.last_words(name)}")
 
     def stop(self) -> None:
-        """End everything that still runs."""
-        for process in self._running.values():
-            if process.poll() is None:
-                process.terminate()
-        for name, process in self._running.items():
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                logger.warning("%s did not end by itself and was killed", name)
-                process.kill()
-                process.wait()
+        """End everything that still runs; interrupted in that, end it at once."""
+        try:
+            for process in self._running.values():
+                if process.poll() is None:
+                    process.terminate()
+            for name in self._running:
+                if self.wait(name, timeout_s=20) is None:
+                    logger.warning("%s did not end by itself and was killed", name)
+                    self.kill(name)
+        finally:
+            for process in self._running.values():
+                if process.poll() is None:
+                    process.kill()
 
 
 def page_state(camera: DemoCamera) -> dict[str, Any] | None:
@@ -115,14 +154,9 @@ def wait_for_page(
     Raises:
         NightError: It didn't in time, or the camera's process ended.
     """
-    ends = time.monotonic() + timeout_s
-    while time.monotonic() < ends:
-        if programs.status(camera.name) is not None:
-            raise NightError(f"{camera.name} ended: {programs.last_words(camera.name)}")
+
+    def look() -> dict[str, Any] | None:
         state = page_state(camera)
-        if state is not None and good(state):
-            return state
-        time.sleep(0.3)
-    raise NightError(
-        f"{camera.name}'s page did not show {what} within {timeout_s:.0f} s: {programs.last_words(camera.name)}"
-    )
+        return state if state is not None and good(state) else None
+
+    return programs.wait_for(camera.name, look, what=what, timeout_s=timeout_s)

@@ -104,8 +104,8 @@ def make_tiny_fleet(settings: ServerSettings, backbone: bytes) -> Manifest:
 
 def write_server_settings(path: Path, *, noise_multiplier: float = 0.0, **night: float | str) -> Path:
     """A sitecam-server.toml with its state beside it; ``night`` goes into [night]."""
-    lines = ['state_dir = "server"', "[fleet]", 'name = "tiny site"', 'labels = ["head", "hardhat", "nobody"]']
-    lines += ["[privacy]", f"noise_multiplier = {noise_multiplier}"]
+    lines = ['state_dir = "server"', "[privacy]", f"noise_multiplier = {noise_multiplier}"]
+    lines += ["[fleet]", 'name = "tiny site"', 'labels = ["head", "hardhat", "nobody"]']
     lines += ["[night]", *(f"{key} = {json.dumps(value)}" for key, value in night.items())]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path

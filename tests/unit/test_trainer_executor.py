@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 from flwr.clientapp import ClientApp
 from flwr.proto.runtime_pb2 import AcquireTaskResponse
@@ -116,3 +117,50 @@ def test_a_task_that_hangs_does_not_outlive_the_night(
     with_one_task(monkeypatch, hang)
     assert outcome_of(executor, lambda: not begun.exists()) is None
     assert not woke.exists()
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_a_task_that_its_supernode_has_given_up_gives_way_to_the_next_one(
+    executor: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message will never be whole: the server ended while it was sending it."""
+    monkeypatch.setattr(module, "_BUSY_POLL_S", 0.1)
+    begun, done, woke = tmp_path / "begun", tmp_path / "done", tmp_path / "woke"
+
+    def acquire(*_: object) -> AcquireTaskResponse:
+        token = "" if done.exists() else "two" if begun.exists() else "one"
+        reply = AcquireTaskResponse(token=token)
+        if token:
+            reply.task.SetInParent()
+        return reply
+
+    def work(_: str, token: str, __: ClientApp) -> None:
+        if token == "one":  # noqa: S105  # no secret
+            begun.touch()
+            time.sleep(HANG_S)
+            woke.touch()
+        done.touch()
+
+    monkeypatch.setattr(RuntimeHttpClient, "AcquireTask", acquire)
+    monkeypatch.setattr(module, "_child", work)
+    assert outcome_of(executor, lambda: not done.exists()) is None
+    assert not woke.exists()
+
+
+def test_a_supernode_that_is_silent_for_a_moment_after_a_long_sleep_is_not_given_up(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that stood still wakes with its last answer long ago."""
+    monkeypatch.setattr(module, "_SILENCE_S", 0.5)
+    answers = iter([None, None, httpx.ConnectError("it too has just woken"), None, None])
+
+    def acquire(*_: object) -> AcquireTaskResponse:
+        answer = next(answers)
+        if answer:
+            time.sleep(1)  # longer than it may be silent
+            raise answer
+        return AcquireTaskResponse()
+
+    monkeypatch.setattr(RuntimeHttpClient, "AcquireTask", acquire)
+    looks = iter([True] * 5 + [False])
+    assert outcome_of(executor, lambda: next(looks)) is None
