@@ -105,7 +105,8 @@ class NightSettings:
         quorum: A night with fewer cameras ready than this is not held.
         quorum_deadline_s: How long to wait for cameras; with all enrolled ones ready it starts at once.
         cameras_per_round: At most so many are asked to train or to test at once, by lot.
-        min_replies: A round with fewer good replies than this ends the night without a model.
+        min_replies: A round with fewer good replies than this ends the night without a model. With 1, a round's
+            average may be one camera's own head, and so may what is published.
         round_deadline_s: A camera that hasn't answered by then is left out of the round.
         verdict_deadline_s: How long to wait for verdicts on a published version.
         max_examples: More than this from one camera is not believed.
@@ -131,7 +132,7 @@ class NightSettings:
     quorum: int = 2
     quorum_deadline_s: float = 900.0
     cameras_per_round: int = 100
-    min_replies: int = 1
+    min_replies: int = 2
     round_deadline_s: float = 900.0
     verdict_deadline_s: float = 300.0
     max_examples: int = 10_000

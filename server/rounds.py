@@ -138,6 +138,10 @@ class Night:
             outcome, sentence = "failed", _why(error)
             logger.exception("The night failed")
         self._count_bad_nights()
+        for node, status in self._roll.statuses.items():
+            frames = {"train_frames": dict(status.train_frames), "test_frames": dict(status.test_frames)}
+            figures = self._progress.cameras.setdefault(self._roll.names[node], {})
+            figures |= {"version_before": status.version, **frames}
         self._note(f"The night ends: {outcome}")
         self._registry.end(self._id, outcome, sentence, vars(self._progress))
         self._deployer.close()
@@ -154,12 +158,6 @@ class Night:
         with self._timed("quorum"):
             quorum = max(self._rules.quorum, self._training.least)
             self._wait_for(quorum)
-        for node, status in self._roll.statuses.items():
-            self._progress.cameras.setdefault(self._roll.names[node], {}).update(
-                version_before=status.version,
-                train_frames=dict(status.train_frames),
-                test_frames=dict(status.test_frames),
-            )
         made = self._checkpoint.get("version")
         if made is not None:
             return self._publish(self._shelf.manifest(made))
@@ -196,7 +194,7 @@ class Night:
             head = Head.from_bytes(base64.b64decode(self._checkpoint["head"]))
             after = score(head, own, self._manifest.labels)
             first = int(self._checkpoint["round"]) + 1
-        elif self._rules.exact_start and self._manifest.night is None:
+        elif self._rules.exact_start and self._manifest.night is None and not running.hidden_units:
             head, after = self._exact_start(running, own)
         reserve_s = self._rules.round_deadline_s / 2 + self._rules.verdict_deadline_s
         with self._timed("rounds"):

@@ -115,6 +115,8 @@ class Executor:
         return reply.token if reply.HasField("task") else ""
 
     def _start(self, token: str) -> BaseProcess:
+        gc.collect()
+        gc.freeze()  # the child's collector then leaves the pages alone that it shares with us
         child = multiprocessing.get_context("fork").Process(
             target=_child, args=(self._address, token, self._app), name="sitecam-task"
         )

@@ -20,6 +20,7 @@ from appliance.errors import NightError, SitecamError
 from appliance.files import write_atomically
 from appliance.fleet import Fleet, load_fleet
 from appliance.models.shelf import Shelf
+from appliance.night_status import read_night_status
 from appliance.paths import CameraPaths
 from appliance.ports import free_port
 from trainer import flower
@@ -87,6 +88,8 @@ class Night:
             camera.say("failed", "Stopped before the server had closed the night")
         elif not camera.closing.exists():
             camera.say("done", "The window ended before the server had closed the night")
+        elif read_night_status(self._paths.night_status).phase != "done":  # no version came that would have said so
+            camera.say("done", "The server has closed the night; this camera's model stays")
 
     def _prepare(self) -> None:
         """Compute the features that tonight needs, while nobody waits for them."""

@@ -45,7 +45,8 @@ class Table:
             if not _rose(camera.accuracy_before, camera.accuracy_after):
                 wrong.append(f"accuracy did not rise on {camera.name}'s own test frames")
             if camera.swap is None or camera.swap.frames_lost:
-                wrong.append(f"{camera.name} lost {camera.swap.frames_lost if camera.swap else '?'} frames to the swap")
+                lost = camera.swap.frames_lost if camera.swap else "?"
+                wrong.append(f"{camera.name} lost {lost} frame{'s' * (lost != 1)} to the swap")
         return wrong
 
     def as_json(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Sent:
     Attributes:
         paths: Its state folder.
         streams: Decrypted, connection by connection.
+        others: The other camera's.
         up_bytes: As TCP carried them.
         down_bytes: Likewise, the other way.
         ledger: Its own account.
@@ -31,6 +32,7 @@ class Sent:
 
     paths: CameraPaths
     streams: list[bytes]
+    others: list[bytes]
     up_bytes: int
     down_bytes: int
     ledger: list[dict[str, Any]]
@@ -66,7 +68,7 @@ def everything_in(folder: Path) -> dict[Path, bytes]:
 def recorded_night(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: bytes) -> RecordedNight:
     """A fleet's first night, exact start included, heard through a proxy per camera."""
     with TinySite(tmp_path_factory.mktemp("recorded"), tiny_backbone) as site:
-        site.write_rules(rounds=2, exact_start=True)
+        site.write_rules(rounds=2, exact_start=True, smoothing=0.2)  # so that every round has something to learn
         first, second = site.cameras
         with FrameStore(CameraPaths(first.state).store) as store:
             nobody = [frame for frame in store.frames(split="train") if frame.label == "nobody"]
@@ -94,11 +96,12 @@ def recorded_night(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: byte
                 camera.name: Sent(
                     CameraPaths(camera.state),
                     recorder.streams,
+                    other.streams,
                     recorder.up_bytes,
                     recorder.down_bytes,
                     site.ledger(camera),
                 )
-                for camera, recorder in zip(site.cameras, (one, two), strict=True)
+                for camera, recorder, other in zip(site.cameras, (one, two), (two, one), strict=True)
             }
         server = site.paths.root
     site.kill_what_is_left()

@@ -14,7 +14,8 @@ import numpy.typing as npt
 from flwr.app import Message, RecordDict
 from flwr.proto.fleet_pb2 import PushMessagesRequest
 from flwr.proto.message_pb2 import PushObjectRequest
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents, iterate_object_tree
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 _WINDOW = 16  # float32 in a row that are a feature's, whatever stands around them
 _PACKED = re.compile(rb"\x1f\x8b\x08|\x78[\x01\x5e\x9c\xda]")  # gzip (RFC 1952) and zlib (RFC 1950)
@@ -47,26 +48,35 @@ def requests(stream: bytes) -> Iterator[Request]:
         stream = rest[size:]
 
 
-def sent_messages(streams: Iterable[bytes]) -> list[tuple[str, RecordDict]]:
+def sent_messages(streams: Iterable[bytes], others: Iterable[bytes] = ()) -> list[tuple[str, RecordDict]]:
     """(kind, content) of every message that these connections carried, put together from its objects.
+
+    Args:
+        streams: Of one camera.
+        others: Of other cameras: an object that the server has from one of them is not sent again.
 
     Raises:
         AssertionError: There is an object that belongs to no message, or one is missing.
     """
     everything = [request for stream in streams for request in requests(stream)]
-    pushed = [PushObjectRequest.FromString(each.body) for each in everything if each.path.endswith("/push-object")]
-    objects = {push.object_id: push.object_content for push in pushed}
+    objects = _objects(everything)
+    known = _objects(request for stream in others for request in requests(stream)) | objects
     found, belonging = [], set[str]()
     for each in everything:
         if each.path.endswith("/push-messages"):
             announced = PushMessagesRequest.FromString(each.body)
             (proto,), (tree,) = announced.messages_list, announced.message_object_trees
             belonging |= {node.object_id for node in iterate_object_tree(tree)}
-            message = inflate_object_from_contents(tree.object_id, dict(objects))
+            message = inflate_object_from_contents(tree.object_id, dict(known))
             assert isinstance(message, Message)
             found.append((proto.metadata.message_type, message.content))
     assert set(objects) <= belonging, "an object that belongs to no message"
     return found
+
+
+def _objects(everything: Iterable[Request]) -> dict[str, bytes]:
+    pushed = (PushObjectRequest.FromString(each.body) for each in everything if each.path.endswith("/push-object"))
+    return {push.object_id: push.object_content for push in pushed}
 
 
 def arrays_of(content: RecordDict) -> dict[str, bytes]:

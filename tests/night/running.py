@@ -43,6 +43,7 @@ RULES: dict[str, float | str] = {
     "epochs": 20,
     "rate": 0.05,
     "quorum": 2,
+    "min_replies": 1,
     "quorum_deadline_s": 90,
     "round_deadline_s": 60,
     "verdict_deadline_s": 90,

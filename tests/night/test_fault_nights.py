@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -177,6 +178,7 @@ def fill_up(ballast: Path) -> None:
 def test_a_server_without_room_publishes_nothing_and_does_so_once_there_is_some(site: TinySite) -> None:
     site.write_rules()
     version = site.shelf.current or 0
+    running = [site.page(camera)["model"]["version"] for camera in site.cameras]
     with small_disk(site.paths.models) as ballast:
         fill_up(ballast)
         held = site.hold_night()
@@ -185,7 +187,7 @@ def test_a_server_without_room_publishes_nothing_and_does_so_once_there_is_some(
         assert "Nothing was published that isn't whole" in held.message
         assert (site.shelf.current, site.shelf.highest) == (version, version)
         assert site.shelf.versions() == list(range(1, version + 1))
-        assert [site.page(camera)["model"]["version"] for camera in site.cameras] == [version, version]
+        assert [site.page(camera)["model"]["version"] for camera in site.cameras] == running
         assert [site.status(camera).phase for camera in site.cameras] == ["done", "done"]
         ballast.unlink()
         check_published(site, site.hold_night(), version + 1)
@@ -193,27 +195,24 @@ def test_a_server_without_room_publishes_nothing_and_does_so_once_there_is_some(
 
 @pytest.mark.skipif(_FAKETIME is None, reason="libfaketime, which gives one process another clock, isn't installed")
 def test_a_camera_whose_clock_is_fast_says_so_holds_nobody_up_and_joins_once_it_is_right(
-    site: TinySite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: TinySite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site.write_rules(quorum=1, quorum_deadline_s=15, rounds=12, epochs=20)
+    site.write_rules(quorum=1, quorum_deadline_s=15, rounds=8, epochs=20)
     version, nights = site.shelf.current or 0, site.night_id
     right, fast = site.cameras
-    clock = tmp_path / "clock"
-    clock.write_text("+6s")
     with monkeypatch.context() as patch:
         patch.setenv("LD_PRELOAD", str(_FAKETIME))
-        patch.setenv("FAKETIME_TIMESTAMP_FILE", str(clock))
-        patch.setenv("FAKETIME_NO_CACHE", "1")
-        patch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+        patch.setenv("FAKETIME", "+6s")
         site.start_night(fast)
     site.start_night(right)
     round_ = site.start_round()
     wait_until(lambda: "clock is" in site.status(fast).message, what="the word of the clock", timeout_s=60)
-    said = site.page(fast)["night"]["message"]
-    assert "This camera's clock is 5 s ahead of the server's" in said or "clock is 6 s ahead" in said, said
-    assert "synchronise" in said
-    site.wait_for_event("Round 1 of 12", night=nights)
-    clock.write_text("+0s")
+    night = site.page(fast)["night"]
+    assert night["phase"] == "waiting"
+    assert re.search(r"This camera's clock is [56] s ahead of the server's.*timedatectl", night["message"])
+    site.wait_for_event("Round 1 of 8", night=nights)
+    assert site.stop_night(fast) == 1  # libfaketime can't set a running program right: tests/unit/test_reach.py does
+    site.start_night(fast)
     held = site.finish_round(round_)
     check_published(site, held, version + 1)
     rounds = held.figures["rounds"]

@@ -17,11 +17,11 @@ from tests.night.running import TinySite, as_flower_ships_it
 pytestmark = pytest.mark.night
 
 
-def updates(streams: Iterable[bytes]) -> dict[str, bytes]:
+def updates(streams: Iterable[bytes], others: Iterable[bytes] = ()) -> dict[str, bytes]:
     """What a camera had learned, and the sums that it gave away: every such array, by kind, number and name."""
     return {
         f"{kind} {number} {name}": data
-        for number, (kind, content) in enumerate(sent_messages(streams))
+        for number, (kind, content) in enumerate(sent_messages(streams, others))
         for name, data in arrays_of(content).items()
         if kind == "train" or name.endswith("sums")
     }
@@ -45,7 +45,7 @@ def test_no_single_update_is_on_the_servers_disk(recorded_night: RecordedNight, 
     assert Path("flower/superlink.sqlite") in files
     assert Path("registry.sqlite") in files
     sent = recorded_night.sent[camera]
-    arrays = updates(sent.streams)
+    arrays = updates(sent.streams, sent.others)
     assert len(arrays) == 5  # sums, and kernel and bias in either round
     listed = {array["sha256"] for line in sent.ledger for array in line.get("arrays", [])}
     assert {hashlib.sha256(array).hexdigest() for array in arrays.values()} <= listed

@@ -46,7 +46,7 @@ def pictures(paths: CameraPaths) -> list[npt.NDArray[np.uint8]]:
     """Every picture of a store, as it was taken and as the model sees it."""
     spec = shelf(paths).manifest(1).input
     with FrameStore(paths.store) as store:
-        whole = [decode(store.jpeg(frame.id)) for frame in store.frames()]
+        whole = [decode(store.jpeg(frame.id)) for frame in store.frames(labelled_only=False)]
     return [*whole, *(prepare(pixels, spec) for pixels in whole)]
 
 
@@ -76,7 +76,7 @@ def few_frames(paths: CameraPaths) -> npt.NDArray[np.float32]:
 
 def check_every_array_is_listed(sent: Sent) -> None:
     """The ledger's entries are the messages that left, array by array and value by value, in their order."""
-    messages = sent_messages(sent.streams)
+    messages = sent_messages(sent.streams, sent.others)
     listed = [line for line in sent.ledger if line["kind"] != "total"]
     assert [kind for kind, _ in messages] == [line["kind"] for line in listed]
     for (kind, content), line in zip(messages, listed, strict=True):
@@ -93,7 +93,7 @@ def check_every_array_is_listed(sent: Sent) -> None:
 
 def test_the_night_was_a_whole_one(recorded_night: RecordedNight, sent: Sent) -> None:
     assert recorded_night.held.outcome == "published", recorded_night.held.events
-    assert [kind for kind, _ in sent_messages(sent.streams)] == EVERY_KIND
+    assert [kind for kind, _ in sent_messages(sent.streams, sent.others)] == EVERY_KIND
     assert any("Exact start from 2 cameras" in text for text in recorded_night.held.events)
 
 
@@ -114,7 +114,7 @@ def test_no_mean_of_few_frames_left(recorded_night: RecordedNight) -> None:
     few = few_frames(sent.paths)
     assert len(few) == 2  # of "nobody": its sum and its mean
     check_no_features(everything(sent), few)
-    (means,) = (content for kind, content in sent_messages(sent.streams) if kind == "query.means")
+    (means,) = (content for kind, content in sent_messages(sent.streams, sent.others) if kind == "query.means")
     counts = means.array_records["arrays"]["counts"].numpy()
     assert counts.tolist() == [8, 8, 0]
     assert FEW < MIN_FRAMES
@@ -149,11 +149,11 @@ def planted_jpeg(sent: Sent) -> bytes:
 
 
 def planted_row(sent: Sent) -> bytes:
-    return pictures(sent.paths)[7][20].tobytes()
+    return bytes(pictures(sent.paths)[7][20].tobytes())
 
 
 def planted_prepared_row(sent: Sent) -> bytes:
-    return (pictures(sent.paths)[-1][3].astype(np.float32) / np.float32(255)).tobytes()
+    return bytes((pictures(sent.paths)[-1][3].astype(np.float32) / np.float32(255)).tobytes())
 
 
 @pytest.mark.parametrize("plant", [planted_jpeg, planted_row, planted_prepared_row])

@@ -134,6 +134,7 @@ class Server:
     def rules(self, *, noise_multiplier: float = 0.0, **rules: float | str) -> None:
         quick: dict[str, float | str] = {"quorum_deadline_s": 1, "round_deadline_s": 1, "verdict_deadline_s": 1}
         plain: dict[str, float | str] = {"quorum": 2, "rounds": 2, "strategy": "fedavg", "exact_start": False}
+        plain["min_replies"] = 1
         write_server_settings(self._config, noise_multiplier=noise_multiplier, **(quick | plain | rules))
 
     def import_test_frames(self) -> None:

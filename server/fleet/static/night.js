@@ -65,7 +65,8 @@ function rounds({ rounds: all }) {
 function gate({ gate: found }) {
   if (!found) return null;
   const card = element("div", "card", element("h3", "title", "Gate"));
-  card.append(element("p", "", `${capital(found.outcome)}: ${found.reason}`));
+  const saysItself = found.reason.startsWith(found.outcome);
+  card.append(element("p", "", capital(saysItself ? found.reason : `${found.outcome}: ${found.reason}`)));
   if (found.labels.length) {
     const heads = ["Label", "Before", "Now", "Recall (95 % sure)"];
     const rows = found.labels.map(({ label, frames, before, after, low, high }) => {
