@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from flwr.superlink.grid import http_grid
 
 _POLL_S = 0.5
+_LONGEST_REST_S = 10.0
 _LIVENESS_S = 5.0
 _PATIENCE_S = 10.0  # with the arrays of a reply that was announced, and so for all replies of one pull together
 _BATCH_MESSAGES = 100
@@ -134,6 +135,7 @@ def ask(
     replies: dict[int, Message] = {}
     look_again = time.monotonic() + _LIVENESS_S
     while questions.open:
+        looked = time.monotonic()
         for node, reply in questions.collect():
             replies[node] = reply
             if on_reply:
@@ -144,8 +146,13 @@ def ask(
                 questions.drop(meanwhile(), "it does not belong to the fleet any longer")
             look_again = time.monotonic() + _LIVENESS_S
         if questions.open:
-            time.sleep(_POLL_S)
+            rest(time.monotonic() - looked)
     return Answers(replies, questions.missing)
+
+
+def rest(took_s: float) -> None:
+    """Sleep between two looks: longer where a look takes long, so that looking never keeps the SuperLink busy."""
+    time.sleep(max(_POLL_S, min(_LONGEST_REST_S, 3 * took_s)))
 
 
 def _batches(contents: Mapping[int, RecordDict]) -> Iterator[dict[int, RecordDict]]:

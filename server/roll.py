@@ -9,13 +9,14 @@ from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from appliance.errors import NightError
-from server.asking import Questions
+from server.asking import Questions, rest
 from server.registry import Registry
 from server.roster import EnrolledCamera, Roster
 from trainer import messages
 
 _STATUS_S = 60.0  # for a camera to say how it is; then it is asked again
-_POLL_S = 0.5
+_STATUS_PER_CAMERA_S = 0.6  # more for each camera of the fleet, because all share one SuperLink
+_AT_ONCE = 100  # open questions
 
 
 class Roll:
@@ -56,9 +57,11 @@ class Roll:
         self._fleet = now
         self.names |= {node: camera.name for node, camera in now.items()}
         self._online = set(self._grid.get_node_ids())
+        self._questions.drop(self._questions.open - self._online, "it went offline")
         known = set(self.statuses) | self._unusable | self._questions.open
         fresh = (self._online & set(now)) - known
-        self._questions.send({node: RecordDict() for node in sorted(fresh)})
+        room = _AT_ONCE - len(self._questions.open)
+        self._questions.send({node: RecordDict() for node in sorted(fresh)[: max(0, room)]})
         for node, reply in self._questions.collect():
             if node in now:
                 self._take(node, reply)
@@ -69,10 +72,11 @@ class Roll:
         """Look until there are enough, or the deadline passes."""
         ends = time.monotonic() + deadline_s
         while True:
+            looked = time.monotonic()
             self.look()
             if enough() or time.monotonic() > ends:
                 return
-            time.sleep(_POLL_S)
+            rest(time.monotonic() - looked)
 
     @property
     def complete(self) -> bool:
@@ -144,4 +148,6 @@ class Roll:
         )
 
     def _new_questions(self) -> Questions:
-        return Questions(self._grid, f"{MessageType.QUERY}.{messages.STATUS}", group="status", deadline_s=_STATUS_S)
+        kind = f"{MessageType.QUERY}.{messages.STATUS}"
+        deadline_s = _STATUS_S + _STATUS_PER_CAMERA_S * len(self._fleet)
+        return Questions(self._grid, kind, group="status", deadline_s=deadline_s)

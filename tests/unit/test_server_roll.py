@@ -9,6 +9,7 @@ import pytest
 from flwr.app import Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
 
+from server import asking
 from server import roll as module
 from server.registry import Registry
 from server.roll import Roll
@@ -30,7 +31,7 @@ def error(code: int) -> Callable[[Message], Message]:
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Roll, FakeGrid, list[str]]:
-    monkeypatch.setattr(module, "_POLL_S", 0.01)
+    monkeypatch.setattr(asking, "_POLL_S", 0.01)
     registry, roster = Registry(tmp_path / "registry.sqlite"), Roster(tmp_path / "registry.sqlite")
     roster.enrol(7, "gate", "key")
     grid, said = FakeGrid({7: FakeNode(status)}), list[str]()
@@ -61,3 +62,30 @@ def test_a_camera_whose_own_code_failed_is_asked_once_a_night(site: tuple[Roll, 
     assert len(grid.sent) == 1
     assert said == ["gate can't take part: words"]
     assert roll.ready("b", 1) == []
+
+
+def test_a_large_fleet_is_asked_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asking, "_POLL_S", 0.01)
+    monkeypatch.setattr(module, "_AT_ONCE", 3)
+    registry, roster = Registry(tmp_path / "registry.sqlite"), Roster(tmp_path / "registry.sqlite")
+    for node in range(1, 9):
+        roster.enrol(node, f"gate-{node}", f"key {node}")
+    grid = FakeGrid({node: FakeNode(status, after_pulls=2) for node in range(1, 9)})
+    roll = Roll(grid, registry, roster, registry.begin("tonight"), [].append)
+    roll.look()
+    assert len(grid.sent) == 3
+    roll.wait(lambda: roll.complete, 10)
+    assert len(grid.sent) == 8
+
+
+def test_a_camera_that_goes_and_comes_back_before_it_answered_is_asked_again(
+    site: tuple[Roll, FakeGrid, list[str]],
+) -> None:
+    roll, grid, _ = site
+    grid.nodes[7].answer = lambda _: None
+    roll.look()
+    grid.nodes[7].online = False
+    roll.look()
+    grid.nodes[7].online, grid.nodes[7].answer = True, status
+    roll.wait(lambda: roll.complete, 10)
+    assert len(grid.sent) == 2

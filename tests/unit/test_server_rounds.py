@@ -21,7 +21,7 @@ from appliance.models.signing import load_public_key
 from appliance.models.verdict import Verdict
 from appliance.store.frames import FrameStore
 from appliance.store.importing import import_folders
-from server import asking, roll
+from server import asking
 from server.config import load
 from server.fleet.history import History
 from server.paths import ServerPaths
@@ -168,7 +168,6 @@ class Server:
 def server(tmp_path: Path, tiny_backbone: bytes, monkeypatch: pytest.MonkeyPatch) -> Server:
     monkeypatch.setattr(asking, "_POLL_S", 0.01)
     monkeypatch.setattr(asking, "_LIVENESS_S", 0.05)
-    monkeypatch.setattr(roll, "_POLL_S", 0.01)
     return Server(tmp_path, tiny_backbone)
 
 
