@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 
 from appliance.errors import ConfigError, StoreError
-from appliance.join_code import Invitation, ca_fingerprint, new_code
+from appliance.join_code import Invitation, ca_fingerprint, new_code, short
 from server.codes import JoinCode, OpenCode
 from server.config import ServerSettings
 from server.enrol import let_in
@@ -96,7 +96,7 @@ class Admission:
         camera = let_in(self.settings, self._superlink, self.roster, name=request.name, public_key=request.public_key)
         self.tables.decide(request_id, "approved", node_id=camera.node_id)
         if request.decision is None:
-            self.roster.note(who, f"{camera.name} was let in, key {request.fingerprint[:16]}")
+            self.roster.note(who, f"{camera.name} was let in, key {short(request.fingerprint)}")
         return camera
 
     def refuse(self, request_id: int, reason: str, *, who: str) -> None:

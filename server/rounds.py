@@ -137,7 +137,7 @@ class Night:
         except Exception as error:
             outcome, sentence = "failed", _why(error)
             logger.exception("The night failed")
-        self._count_bad_nights()
+        self._training.settle(self._roster)
         for node, status in self._roll.statuses.items():
             frames = {"train_frames": dict(status.train_frames), "test_frames": dict(status.test_frames)}
             figures = self._progress.cameras.setdefault(self._roll.names[node], {})
@@ -338,17 +338,6 @@ class Night:
         ready = len(self._training.ready())
         absence = self._roll.absence(self._training.backbone, self._rules.min_examples)
         return f"{ready} of the {quorum} cameras that a night needs{by} were ready. {absence}"
-
-    def _count_bad_nights(self) -> None:
-        names = {camera.name for camera in self._roster.cameras()}
-        for name in sorted((self._training.bad | self._training.good) & names):
-            bad = name in self._training.bad
-            nights = self._roster.count_night(name, bad=bad)
-            if bad and nights >= self._rules.bad_nights:
-                why = f"its replies could not be used in {nights} nights in a row"
-                self._roster.hold(name, why)
-                self._roster.note("night", f"{name} is on hold: {why}")
-                self._note(f"{name} is on hold until somebody has looked at it: {why}")
 
     # Small things
 

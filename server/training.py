@@ -19,6 +19,7 @@ from server.config import NightSettings
 from server.registry import Registry, ReplyRecord
 from server.replies import TestReply, TrainReply, check_means, check_test, check_train, too_large
 from server.roll import Roll
+from server.roster import Roster
 from server.start import head_from_means
 from server.strategy import Aggregator
 from trainer import messages
@@ -173,6 +174,18 @@ class Training:
             ],
         )
         return {name: reply.tally for name, reply in tested.items()}
+
+    def settle(self, roster: Roster) -> None:
+        """The night is over: count it for those who sent rubbish; too many in a row put a camera on hold."""
+        names = {camera.name for camera in roster.cameras()}
+        for name in sorted((self.bad | self.good) & names):
+            bad = name in self.bad
+            nights = roster.count_night(name, bad=bad)
+            if bad and nights >= self._rules.bad_nights:
+                why = f"its replies could not be used in {nights} nights in a row"
+                roster.hold(name, why)
+                roster.note("night", f"{name} is on hold: {why}")
+                self._note(f"{name} is on hold until somebody has looked at it: {why}")
 
     # Inside
 

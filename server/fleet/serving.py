@@ -11,6 +11,7 @@ from starlette.applications import Starlette
 from server.config import ServerSettings
 from server.paths import ServerPaths
 
+_LET_GO_S = 0.1  # for the loop to close what is closing, and handshakes that had just begun
 _GRACE_S = 1  # for viewers to take what was sent to them
 
 
@@ -49,6 +50,7 @@ class PageServer(uvicorn.Server):
         hang_up = asyncio.get_running_loop().call_later(_GRACE_S, self._hang_up)
         await super().shutdown(sockets)
         hang_up.cancel()
+        await asyncio.sleep(_LET_GO_S)
 
     def _hang_up(self) -> None:
         for connection in list(self.server_state.connections):

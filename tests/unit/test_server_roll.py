@@ -71,7 +71,7 @@ def test_a_large_fleet_is_asked_some_at_a_time(tmp_path: Path, monkeypatch: pyte
     for node in range(1, 9):
         roster.enrol(node, f"gate-{node}", f"key {node}")
     grid = FakeGrid({node: FakeNode(status, after_pulls=2) for node in range(1, 9)})
-    roll = Roll(grid, registry, roster, registry.begin("tonight"), [].append)
+    roll = Roll(grid, registry, roster, registry.begin("tonight"), list[str]().append)
     roll.look()
     assert len(grid.sent) == 3
     roll.wait(lambda: roll.complete, 10)

@@ -56,9 +56,17 @@ function rounds({ rounds: all }) {
     fixed(each.loss, 3),
     fixed(each.seconds, 1),
     ...(noisy ? [each.epsilon === null ? "–" : each.epsilon.toPrecision(3)] : []),
-    each.strategy,
+    strategyWords(each.strategy),
   ]);
   return element("div", "card", element("h3", "title", "Rounds"), table("Rounds of this night", heads, rows, noisy ? [1, 2, 3, 4, 5] : [1, 2, 3, 4]));
+}
+
+const STRATEGIES = { fedavg: "FedAvg", fedprox: "FedProx", fedadam: "FedAdam", fedmedian: "median", fedtrimmedavg: "trimmed mean", krum: "Krum" };
+
+/** A strategy's setting, "fedprox with noise" say, as people write it. */
+function strategyWords(setting) {
+  const [name, ...rest] = setting.split(" ");
+  return [STRATEGIES[name] ?? name, ...rest].join(" ");
 }
 
 /** What the gate said, per label, with what chance leaves open. */

@@ -7,6 +7,7 @@ const SVG = "http://www.w3.org/2000/svg";
 const HEIGHT = 190;
 const EDGE = { left: 52, right: 14, top: 12, bottom: 30 };
 const TICKS = 4;
+const LEAST_SPAN = 0.02; // of accuracy or loss: less is noise, and would look like a mountain
 
 /** Draws into a box of its own; `show` may be called again and again.
  *
@@ -84,7 +85,7 @@ export class Plot {
   range(values) {
     const least = Math.min(...values);
     const most = Math.max(...values);
-    const span = Math.max(most - least, 0.02 * Math.max(1e-3, Math.abs(most)));
+    const span = Math.max(most - least, LEAST_SPAN);
     const rough = span / TICKS;
     const size = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 2.5, 5, 10].map((factor) => factor * size).find((each) => each >= rough);
