@@ -213,8 +213,10 @@ def _take_model(camera: Camera, content: RecordDict) -> Verdict:
         current = camera.shelf.current or 0
         if version < current:
             raise NightError(f"Version {version} is older than version {current}, which runs", means="It stays")
-    except (SitecamError, OSError) as error:
+    except SitecamError as error:
         return Verdict(version, False, str(error), datetime.now(UTC))
+    except OSError as error:  # this camera's disk, and no fault of the version's
+        return Verdict(version, False, str(error), datetime.now(UTC), final=False)
     if camera.shelf.current != version:
         earlier = standing_verdict(camera.paths.models, version)
         if earlier and not earlier.final:  # something stood in its way: it gets a fresh answer
@@ -235,7 +237,7 @@ def _wait_for_verdict(models: Path, version: int, deadline_s: float, poll_s: flo
         f"The live loop said nothing about version {version} within {deadline_s:.0f} s. Is sitecam-camera running?"
         " The version waits and will be tried as soon as it does."
     )
-    return Verdict(version, False, reason, datetime.now(UTC))
+    return Verdict(version, False, reason, datetime.now(UTC), final=False)
 
 
 def _reply(camera: Camera, message: Message, content: RecordDict) -> Message:

@@ -129,6 +129,15 @@ def test_a_version_that_every_camera_refuses_is_withdrawn(server: Server) -> Non
     assert server.hold().message == "Version 3 runs on 2 of 2 cameras"  # numbers only rise
 
 
+def test_cameras_that_could_not_try_a_version_do_not_withdraw_it(server: Server) -> None:
+    later = Verdict(2, False, "The live loop said nothing", datetime.now(UTC), final=False)
+    for camera in server.cameras:
+        camera.changed["deploy"] = lambda _: verdict_record(later)
+    record = server.hold()
+    assert (record.outcome, server.shelf.current) == ("published", 2)
+    assert record.message == "Version 2 runs on 0 of 2 cameras"
+
+
 def test_a_camera_that_comes_late_joins_the_next_round(server: Server) -> None:
     server.rules(quorum=1, quorum_deadline_s=0.2)
     server.grid.nodes[8].online = False
