@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+from flwr.app import Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from appliance.errors import NightError, SitecamError
@@ -58,6 +58,7 @@ class Deployer:
         verdicts: dict[int, Verdict] = {}
         while waiting:
             wave, waiting = waiting[:_WAVE], waiting[_WAVE:]
+            wave = [node for node in wave if node in self._roll.statuses]  # it may have been revoked meanwhile
             verdicts |= self._wave(version, wave, self._window.within(self._deadline_s))
             if waiting and self._window.left_s < 0:
                 self._note(f"The night's window is over: {len(waiting)} cameras get version {version} another night")
@@ -101,7 +102,7 @@ class Deployer:
         """Tell the cameras that the night is over; those that don't hear it end with their own window."""
         ask(
             self._grid,
-            {node: RecordDict({messages.CONFIG: ConfigRecord({"night": self._night})}) for node in self._roll.online()},
+            {node: RecordDict() for node in self._roll.online()},
             f"{MessageType.QUERY}.{messages.CLOSE}",
             group="close",
             deadline_s=_CLOSE_S,

@@ -112,11 +112,12 @@ class Roll:
 
     def absence(self, backbone: str, min_examples: int) -> str:
         """For people: who is missing, and who is here and can't train."""
+        ready = set(self.ready(backbone, min_examples))
         missing = sorted(camera.name for node, camera in self._fleet.items() if node not in self.statuses)
         unready = [
             f"{self.names[node]} ({(self.obstacle(node, backbone, min_examples) or 'it went offline').rstrip('.')})"
             for node in self.statuses
-            if node not in self.ready(backbone, min_examples)
+            if node not in ready
         ]
         return f"Missing: {', '.join(missing) or 'none'}. Not ready: {', '.join(unready) or 'none'}."
 

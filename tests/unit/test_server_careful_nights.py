@@ -13,7 +13,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, Message, RecordDict
 
 from appliance.models.verdict import Verdict
-from server import asking
+from server import asking, deploying
 from server.fleet.history import History
 from server.rounds import Night
 from tests.fakes.parts import LABELS
@@ -168,6 +168,26 @@ def test_a_camera_that_is_revoked_in_mid_round_counts_no_longer(server: Server) 
     assert [sorted(entry["examples"]) for entry in record.figures["rounds"]] == [["gate"], ["gate"]]
     assert "yard was revoked and takes part no longer" in server.events
     assert record.message == "Version 2 runs on 1 of 1 cameras"
+
+
+def test_a_camera_that_is_revoked_before_its_wave_does_not_end_the_night(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploying, "_WAVE", 1)
+
+    def then_the_other_is_revoked(first: int) -> Answer:
+        def answer(message: Message) -> RecordDict:
+            server.roster.revoke(["gate", "yard"][1 - first], "stolen")
+            return server.cameras[first]._deploy(message)
+
+        return answer
+
+    for index, node in enumerate(server.grid.nodes.values()):
+        server.cameras[index].changed["deploy"] = then_the_other_is_revoked(index)
+        node.after_pulls = 20  # so that somebody looks meanwhile
+    record = server.hold()
+    assert (record.outcome, record.message) == ("published", "Version 2 runs on 1 of 1 cameras")
+    assert sum("deploy" in camera.heard for camera in server.cameras) == 1
 
 
 def test_three_bad_nights_put_a_camera_on_hold_until_a_person_lets_it_train(server: Server) -> None:
