@@ -92,14 +92,116 @@ class PageSettings:
     """Where the page is.
 
     Attributes:
-        host: Loopback only, until there is a login.
+        host: An address of this machine; "0.0.0.0" or "::" for all of them.
         port: TCP; 4912 is the port that Edge Impulse's users know.
+        names: Names and addresses under which people open the page, beside ``host``, this machine's name and
+            ``NAME.local``. Requests under any other name are refused.
+        https: Off only on a loopback host.
         time_zone: For times on screens, an IANA name.
     """
 
     host: str = "127.0.0.1"
     port: int = 4912
+    names: tuple[str, ...] = ()
+    https: bool = True
     time_zone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """What is kept of the frames that the camera sees.
+
+    Attributes:
+        record: Keep frames of the live loop for people to label.
+        budget_mb: Pictures, thumbnails and features together stay below this.
+        floor_mb: So much of the disk stays free, whoever fills it.
+        per_hour: So many live frames are kept at most, beside those of events.
+        random_share: So many of them are drawn at random, whatever the model says: only they measure the truth.
+        batch_s: Frames wait so long in memory, to be written together; a power cut costs at most these.
+        unlabelled_days: Frames that nobody labelled are deleted after so many days.
+    """
+
+    record: bool = True
+    budget_mb: int = 4000
+    floor_mb: int = 1000
+    per_hour: int = 30
+    random_share: float = 0.25
+    batch_s: float = 30.0
+    unlabelled_days: int = 60
+
+
+@dataclass(frozen=True)
+class LabellingSettings:
+    """What people are asked.
+
+    Attributes:
+        per_day: Frames in a day's queue: a dozen takes about two minutes.
+        random_share: So many of them are frames that were kept at random.
+    """
+
+    per_day: int = 12
+    random_share: float = 0.25
+
+
+@dataclass(frozen=True)
+class EventSettings:
+    """How long events stay.
+
+    Attributes:
+        days: Events and their snapshots are deleted after so many days.
+        most: So many are kept at most.
+        snapshots: Keep a picture of each.
+    """
+
+    days: int = 90
+    most: int = 5000
+    snapshots: bool = True
+
+
+@dataclass(frozen=True)
+class MqttSettings:
+    """Events and state for an MQTT broker, with Home Assistant's discovery.
+
+    Attributes:
+        host: The broker; empty for none.
+        port: TCP; 8883 with TLS.
+        tls: Encrypted, the broker's certificate checked.
+        ca: Authority of the broker's certificate, a PEM file; the system's where it is left out.
+        user: Empty for none.
+        password_file: Holds the password, readable by the service's user only.
+        topic: Everything is published below this and the camera's name.
+        discovery: Home Assistant's prefix; empty for no discovery.
+        snapshots: Publish pictures of events too: they leave this camera then.
+    """
+
+    host: str = ""
+    port: int = 8883
+    tls: bool = True
+    ca: Path = Path()
+    user: str = ""
+    password_file: Path = Path()
+    topic: str = "sitecam"
+    discovery: str = "homeassistant"
+    snapshots: bool = False
+
+
+@dataclass(frozen=True)
+class WebhookSettings:
+    """Events for an HTTP server.
+
+    Attributes:
+        url: https://, or http:// on loopback; empty for none.
+        secret_file: Holds the secret that signs every request, readable by the service's user only.
+        ca: Authority of the server's certificate, a PEM file; the system's where it is left out.
+        deadline_s: For one try.
+        give_up_after_s: A message that could not be delivered for so long is dropped, and said so.
+    """
+
+    url: str = ""
+    secret_file: Path = Path()
+    ca: Path = Path()
+    deadline_s: float = 10.0
+    give_up_after_s: float = 86400.0
 
 
 @dataclass(frozen=True)
@@ -129,6 +231,11 @@ class Settings:
         model: ``[model]``
         alarm: ``[alarm]``
         page: ``[page]``
+        store: ``[store]``
+        labelling: ``[labelling]``
+        events: ``[events]``
+        mqtt: ``[mqtt]``
+        webhook: ``[webhook]``
         night: ``[night]``
     """
 
@@ -137,6 +244,11 @@ class Settings:
     model: ModelSettings
     alarm: AlarmSettings
     page: PageSettings
+    store: StoreSettings
+    labelling: LabellingSettings
+    events: EventSettings
+    mqtt: MqttSettings
+    webhook: WebhookSettings
     night: NightSettings
 
 
@@ -166,6 +278,19 @@ def load(path: Path = DEFAULT_PATH) -> Settings:
         "model.margin": 0 < settings.model.margin < 1,
         "model.memory_mb": settings.model.memory_mb == 0 or settings.model.memory_mb >= 64,
         "page.port": 1 <= settings.page.port <= 65535,
+        "store.budget_mb": settings.store.budget_mb >= 50,
+        "store.floor_mb": settings.store.floor_mb >= 0,
+        "store.per_hour": 0 <= settings.store.per_hour <= 3600,
+        "store.random_share": 0 < settings.store.random_share <= 1,
+        "store.batch_s": 0 <= settings.store.batch_s <= 3600,
+        "store.unlabelled_days": settings.store.unlabelled_days >= 1,
+        "labelling.per_day": 1 <= settings.labelling.per_day <= 1000,
+        "labelling.random_share": 0 < settings.labelling.random_share <= 1,
+        "events.days": settings.events.days >= 1,
+        "events.most": settings.events.most >= 10,
+        "mqtt.port": 1 <= settings.mqtt.port <= 65535,
+        "webhook.deadline_s": 0 < settings.webhook.deadline_s <= 300,
+        "webhook.give_up_after_s": settings.webhook.give_up_after_s >= 1,
         "night.min_frames": settings.night.min_frames >= 1,
         "night.swap_deadline_s": settings.night.swap_deadline_s > 0,
         "night.threads": 1 <= settings.night.threads <= 64,

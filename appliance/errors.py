@@ -8,7 +8,10 @@
     ├── PictureError           a file that should be a picture isn't one we can read
     ├── DatasetError           a folder of pictures that can't be learned from as it is
     ├── StoreError             the frame store can't do what was asked
-    │   └── NoLabelsError      nobody has labelled a frame yet
+    │   ├── NoLabelsError      nobody has labelled a frame yet
+    │   ├── NotThereError      a frame, an event or an account that isn't there
+    │   └── StoreFullError     no room, and nothing that may be deleted without asking
+    ├── NotAllowedError        somebody may not do what they asked for
     ├── CameraError            no picture from the camera
     │   ├── CameraMissingError the camera or its driver isn't there
     │   └── CaptureTimeoutError a capture did not come back in time
@@ -71,6 +74,18 @@ class StoreError(SitecamError):
 
 class NoLabelsError(StoreError):
     """Nobody has labelled a frame yet."""
+
+
+class NotThereError(StoreError):
+    """A frame, an event or an account that isn't there, or isn't any longer."""
+
+
+class StoreFullError(StoreError):
+    """No room, and nothing left that may be deleted without asking."""
+
+
+class NotAllowedError(SitecamError):
+    """Somebody may not do what they asked for: a wrong code or password, or too small a role."""
 
 
 class CameraError(SitecamError):

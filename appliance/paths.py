@@ -48,8 +48,8 @@ class CameraPaths:
 
     @property
     def events(self) -> Path:
-        """What happened in front of the camera or to it, one JSON line per event."""
-        return self.root / "events.jsonl"
+        """What happened in front of the camera or to it: events.sqlite and a snapshot per event."""
+        return self.root / "events"
 
     @property
     def camera_restarts(self) -> Path:
@@ -70,3 +70,23 @@ class CameraPaths:
     def flower(self) -> Path:
         """Flower's own files at night."""
         return self.root / "flower"
+
+    @property
+    def accounts(self) -> Path:
+        """Who may use the page: names, roles, password hashes, sessions (SQLite)."""
+        return self.root / "keys" / "accounts.sqlite"
+
+    @property
+    def metrics_token(self) -> Path:
+        """What a Prometheus server must bring to read /metrics."""
+        return self.root / "keys" / "metrics.token"
+
+    @property
+    def page_key(self) -> Path:
+        """The page's TLS key; made here, never leaves."""
+        return self.root / "keys" / "page.key"
+
+    @property
+    def page_certificate(self) -> Path:
+        """The page's TLS certificate: the fleet's, or one that this camera signed itself until it has that."""
+        return self.root / "keys" / "page.pem"

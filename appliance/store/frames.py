@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from appliance.errors import StoreError
+from appliance.errors import NotThereError, StoreError
 from appliance.frame import Pixels
 from appliance.store.features import FeatureCache
 from appliance.store.pictures import PictureFiles, checked
@@ -35,7 +35,7 @@ IMPORTED = "import"
 _BLOCK_S = 600  # live frames further apart than this are different scenes, however alike
 _COLUMNS = (
     "frames.id, taken_utc, source, width, height, content_hash, likeness, scene, split,"
-    " label, labelled_utc, labelled_by"
+    " label, labelled_utc, labelled_by, reason, size_bytes, version, guess, score, unclear, skipped"
 )
 
 
@@ -56,6 +56,14 @@ class FrameRecord:
         label: None until somebody has labelled it.
         labelled_utc: When.
         labelled_by: Who.
+        reason: Why it was kept: "random", "uncertain", "scene", "event", "burst", "upload", "false alarm"; empty for
+            imported ones.
+        size_bytes: Of its file.
+        version: The model version that looked at it last; None where none has.
+        guess: The label that it thought best.
+        score: How sure it was, 0 to 1.
+        unclear: A person looked and could not tell; who and when as for a label.
+        skipped: How often a person put it off.
     """
 
     id: str
@@ -70,6 +78,28 @@ class FrameRecord:
     label: str | None
     labelled_utc: datetime | None
     labelled_by: str | None
+    reason: str = ""
+    size_bytes: int = 0
+    version: int | None = None
+    guess: str | None = None
+    score: float | None = None
+    unclear: bool = False
+    skipped: int = 0
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a model said of a frame.
+
+    Attributes:
+        version: Which.
+        guess: Its best label.
+        score: That label's probability, 0 to 1.
+    """
+
+    version: int
+    guess: str
+    score: float
 
 
 @dataclass(frozen=True)
@@ -83,6 +113,8 @@ class NewFrame:
         label: Where it is known already.
         by: Who says so.
         split: A wish for its scene, where the scene is new.
+        reason: See :class:`FrameRecord`.
+        said: What the model said of it.
     """
 
     jpeg: bytes | Path
@@ -91,6 +123,8 @@ class NewFrame:
     label: str | None = None
     by: str | None = None
     split: Split | None = None
+    reason: str = ""
+    said: Said | None = None
 
 
 @dataclass(frozen=True)
@@ -197,10 +231,12 @@ class FrameStore:
         kept.append(frame_id)
         self._pictures.keep(frame_id, frame.jpeg)
         self._database.execute(
-            "INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)",
+            "INSERT INTO frames (id, taken_utc, source, width, height, content_hash, likeness, scene, reason,"
+            " size_bytes, version, guess, score) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 *(frame_id, _text(frame.taken_utc), frame.source, new.width, new.height),
-                *(new.content_hash, new.likeness, scene),
+                *(new.content_hash, new.likeness, scene, frame.reason, new.size_bytes),
+                *((frame.said.version, frame.said.guess, frame.said.score) if frame.said else (None, None, None)),
             ),
         )
         if frame.label is not None:
@@ -217,7 +253,7 @@ class FrameStore:
             at_utc: When they said so, timezone-aware; now if left out.
 
         Raises:
-            StoreError: There is no such frame.
+            NotThereError: There is no such frame.
         """
         with self._transaction():
             self._write_label(checked(frame_id), label, by, at_utc)
@@ -226,7 +262,7 @@ class FrameStore:
         """Take a label back.
 
         Raises:
-            StoreError: There is no such frame.
+            NotThereError: There is no such frame.
         """
         with self._transaction():
             self._write_label(checked(frame_id), None, None, None)
@@ -273,7 +309,7 @@ class FrameStore:
         """One frame.
 
         Raises:
-            StoreError: There is no such frame.
+            NotThereError: There is no such frame.
         """
         found = self._select("frames.id = ?", [checked(frame_id)])
         if not found:
@@ -363,6 +399,7 @@ class _Seen:
     height: int
     content_hash: str
     likeness: bytes
+    size_bytes: int
 
     @staticmethod
     def of(frame: NewFrame) -> _Seen:
@@ -371,21 +408,22 @@ class _Seen:
         data = frame.jpeg if isinstance(frame.jpeg, bytes) else frame.jpeg.read_bytes()
         pixels = decode(data)
         height, width = pixels.shape[:2]
-        return _Seen(frame, width, height, content_hash(pixels), likeness(pixels))
+        return _Seen(frame, width, height, content_hash(pixels), likeness(pixels), len(data))
 
 
 def _block(frame: NewFrame) -> int | None:
     return None if frame.source == IMPORTED else int(frame.taken_utc.timestamp()) // _BLOCK_S
 
 
-def _no_such(frame_id: str) -> StoreError:
-    return StoreError(f"There is no frame {frame_id}", do="Reload the page: it may have been deleted")
+def _no_such(frame_id: str) -> NotThereError:
+    return NotThereError(f"There is no frame {frame_id}", do="Reload the page: it may have been deleted")
 
 
 def _record(row: Sequence[object]) -> FrameRecord:
     values = list(row)
     values[1] = datetime.fromisoformat(str(values[1]))
     values[10] = None if values[10] is None else datetime.fromisoformat(str(values[10]))
+    values[16] = bool(values[16])
     return FrameRecord(*values)  # type: ignore[arg-type]  # in the order of _COLUMNS; STRICT tables keep the types
 
 

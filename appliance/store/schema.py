@@ -8,8 +8,8 @@ from pathlib import Path
 from appliance.errors import StoreError
 from appliance.store.locks import held
 
-VERSION = 1
-_SCHEMA = """
+VERSION = 2
+_FIRST = """
 CREATE TABLE scenes (
     id TEXT PRIMARY KEY,
     split TEXT NOT NULL CHECK (split IN ('train', 'test')),
@@ -31,6 +31,37 @@ CREATE TABLE frames (
 CREATE INDEX frames_by_scene ON frames(scene);
 CREATE INDEX frames_by_label ON frames(label);
 """
+# reason: why it was kept; version, guess, score: what a model said of it last; unclear: a person could not tell, who
+# and when stand in labelled_by and labelled_utc. lessons: which frames a night's training used. deletions: that
+# something was deleted, never what it showed.
+_SECOND = """
+ALTER TABLE frames ADD COLUMN reason TEXT NOT NULL DEFAULT '';
+ALTER TABLE frames ADD COLUMN size_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE frames ADD COLUMN version INTEGER;
+ALTER TABLE frames ADD COLUMN guess TEXT;
+ALTER TABLE frames ADD COLUMN score REAL;
+ALTER TABLE frames ADD COLUMN unclear INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE frames ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX frames_by_time ON frames(taken_utc);
+CREATE INDEX frames_waiting ON frames(skipped, score) WHERE label IS NULL AND unclear = 0;
+CREATE INDEX scenes_by_block ON scenes(block);
+CREATE TABLE lessons (
+    night TEXT NOT NULL,
+    frame TEXT NOT NULL REFERENCES frames(id) ON DELETE CASCADE,
+    PRIMARY KEY (night, frame)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX lessons_by_frame ON lessons(frame);
+CREATE TABLE deletions (
+    id INTEGER PRIMARY KEY,
+    at_utc TEXT NOT NULL,
+    by TEXT NOT NULL,
+    what TEXT NOT NULL,
+    frames INTEGER NOT NULL,
+    labelled INTEGER NOT NULL,
+    nights TEXT NOT NULL
+) STRICT;
+"""
+_STEPS = (_FIRST, _SECOND)  # the schema's version is how many of them have been taken
 
 
 def open_database(path: Path, *, must_exist: bool) -> sqlite3.Connection:
@@ -80,16 +111,16 @@ def _migrate(database: sqlite3.Connection, path: Path, must_exist: bool) -> None
                 means="What they show is not known any more; nothing was changed",
                 do=f"Restore {path.name} from a backup. To start an empty store, move {path.parent} away",
             )
-        if version == 0:
-            for statement in _SCHEMA.split(";"):
-                database.execute(statement)
-            database.execute(f"PRAGMA user_version = {VERSION}")
-        elif version != VERSION:
+        if version > VERSION:
             raise StoreError(
                 f"The frame store {path} has schema {version}; this release knows {VERSION}",
                 means="A newer Sitecam has written it; nothing was changed",
                 do="Upgrade Sitecam on this machine",
             )
+        for step in _STEPS[version:]:
+            for statement in step.split(";"):
+                database.execute(statement)
+        database.execute(f"PRAGMA user_version = {VERSION}")
         database.execute("COMMIT")
     except BaseException:
         database.execute("ROLLBACK")

@@ -51,7 +51,11 @@ def test_a_sweep_waits_for_a_writer_that_is_between_its_file_and_its_row(root: P
         sweeping.join(timeout=0.3)
         assert sweeping.is_alive()
         writer.execute("INSERT INTO scenes VALUES ('s', 'train', NULL)")
-        writer.execute("INSERT INTO frames VALUES (?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL, NULL)", values)
+        writer.execute(
+            "INSERT INTO frames (id, taken_utc, source, width, height, content_hash, likeness, scene)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            values,
+        )
         writer.execute("COMMIT")
         writer.close()
         sweeping.join()
@@ -78,7 +82,7 @@ def test_the_database_is_set_to_survive_power_cuts(root: Path) -> None:
             name: store._database.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous", "foreign_keys", "user_version")
         }
-    assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "user_version": 1}
+    assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "user_version": 2}
 
 
 @pytest.mark.parametrize("damage", ["overwritten head", "overwritten middle", "not a database"])
