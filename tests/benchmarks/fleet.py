@@ -66,8 +66,9 @@ from tests.benchmarks.light_cameras import (
 )
 from tests.benchmarks.watch import Peak, Watch, cpu_s_of
 from tests.fakes import parts
+from tests.fakes.processes import family
 from tests.fakes.site import draw_folders
-from tests.night.running import TinySite, family, free_port
+from tests.night.running import TinySite, free_port
 from trainer.head import Examples, evaluate
 
 _TEST_FRAMES = 300

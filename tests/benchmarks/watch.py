@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from tests.night.running import family
+from tests.fakes.processes import family
 
 _HEADER = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ (?P<offset>\S+) (?P<device>\S+) (?P<inode>\d+)")
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")

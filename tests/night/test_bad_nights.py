@@ -16,7 +16,8 @@ from appliance.paths import CameraPaths
 from appliance.store.frames import FrameStore
 from server.certificates import make_certificates
 from server.paths import ServerPaths
-from tests.night.running import TinySite, alive, family, night_of, wait_until
+from tests.fakes.processes import alive, family
+from tests.night.running import TinySite, night_of, wait_until
 
 pytestmark = pytest.mark.night
 

@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.processes import family
 from tests.night.listeners import Muffler
-from tests.night.running import Held, TinySite, family, wait_until
+from tests.night.running import Held, TinySite, wait_until
 
 pytestmark = pytest.mark.night
 

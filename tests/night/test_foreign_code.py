@@ -19,7 +19,8 @@ import pytest
 from appliance.fleet import make_node_key
 from appliance.paths import CameraPaths
 from server.roster import Roster
-from tests.night.running import HANG_S, TinySite, family, free_port, wait_until
+from tests.fakes.processes import family
+from tests.night.running import HANG_S, TinySite, free_port, wait_until
 from trainer import flower
 
 pytestmark = pytest.mark.night
