@@ -8,7 +8,7 @@ from pathlib import Path
 
 def family(pid: int) -> set[int]:
     """A process and everything that it started, directly or not."""
-    parents = _parents()
+    parents = parents_by_pid()
     found, fresh = {pid}, {pid}
     while fresh:
         fresh = {child for child, parent in parents.items() if parent in fresh} - found
@@ -16,7 +16,7 @@ def family(pid: int) -> set[int]:
     return found
 
 
-def _parents() -> dict[int, int]:
+def parents_by_pid() -> dict[int, int]:
     """Every process's parent (proc(5))."""
     parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):

@@ -35,6 +35,7 @@ from server.paths import ServerPaths
 from server.registry import Registry
 from server.superlink import SuperLink
 from tests.fakes import parts
+from tests.fakes.processes import alive, family, parents_by_pid
 from tests.fakes.site import draw_folders, make_tiny_fleet, write_server_settings
 from trainer import flower
 
@@ -287,7 +288,7 @@ class TinySite:
 
     def _own(self, *either: str) -> int:
         """The process that this one started whose command line has one of these words."""
-        parents = _parents()
+        parents = parents_by_pid()
         return next(
             pid
             for pid, line in self.processes().items()
