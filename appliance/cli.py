@@ -3,34 +3,45 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import json
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
+import time
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
-from appliance import __version__, doctor
+from appliance import __version__, doctor, models_view
+from appliance.accounts import Accounts
 from appliance.by_hand import ask, camera_lock, do_it, target
 from appliance.command import run_command
 from appliance.config import DEFAULT_PATH, Settings, load
 from appliance.errors import ConfigError
 from appliance.fleet import enrol, load_fleet, make_node_key
+from appliance.forget_asking import forget_by_command, resume
 from appliance.join_code import Invitation, read_address, read_code, read_uri
 from appliance.joining import join
 from appliance.learn_empty import Report, request_learning, wait_for_report
+from appliance.metrics_token import metrics_token
 from appliance.models.shelf import Shelf
-from appliance.models.trial import read_trial
-from appliance.models.verdict import standing_verdict
+from appliance.page_tls import certificate_state
 from appliance.paths import CameraPaths
+from appliance.status_words import tell_status
 from appliance.store.frames import FrameStore
 from appliance.store.importing import import_folders
 from appliance.systemd import START_AFRESH_EXIT_CODE
+from appliance.web.guards import as_in_url
+from appliance.web.roles import Role
 
 _SCAN_S = 120.0
+_SAY_IT_S = 3.0  # for the page to hand over the proof
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,6 +105,22 @@ def _parser() -> argparse.ArgumentParser:
     learn.add_argument("--json", action="store_true")
     learn.set_defaults(run=_learn_empty)
 
+    login = commands.add_parser("login-code", help="make a one-time code with which somebody gets into the page")
+    login.add_argument("--role", choices=get_args(Role), default="admin", help="what they may do (default: admin)")
+    login.set_defaults(run=_login_code)
+
+    state = commands.add_parser("status", help="say how the camera is; 1 where something is wrong")
+    state.add_argument("--json", action="store_true")
+    state.set_defaults(run=_status)
+
+    token = commands.add_parser("metrics-token", help="print what a Prometheus server needs to read /metrics")
+    token.set_defaults(run=_metrics_token)
+
+    forgetting = commands.add_parser("forget", help="delete everything on this camera for good, and prove it")
+    forgetting.add_argument("--yes-forget", metavar="NAME", required=True, help="the camera's name")
+    forgetting.add_argument("--json", action="store_true")
+    forgetting.set_defaults(run=_forget)
+
     check = commands.add_parser("doctor", help="look for faults, and say what to do")
     check.add_argument("--json", action="store_true")
     check.set_defaults(run=_doctor)
@@ -103,6 +130,7 @@ def _parser() -> argparse.ArgumentParser:
 def _camera(settings: Settings, _: argparse.Namespace) -> int:
     from appliance.process import CameraProcess
 
+    paths = CameraPaths(settings.state_dir)
     with camera_lock(settings.state_dir) as mine:
         if not mine:
             raise ConfigError(
@@ -110,20 +138,29 @@ def _camera(settings: Settings, _: argparse.Namespace) -> int:
                 means="Two would fight over the camera and its models",
                 do="Stop it, or give this one a state_dir of its own",
             )
+        if resume(paths):  # somebody had it forgotten, and the power went
+            raise ConfigError("This camera was forgotten", means="There is nothing to run", do="Enrol it again")
         process = CameraProcess(settings)
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: ended.set())
         process.start()
         print(f"{settings.camera.name}: {process.page.url}", flush=True)
-        while not ended.wait(1):
+        if process.page.accounts.empty:
+            print("Nobody can log in yet: `sitecam login-code` makes a code for the first admin.", flush=True)
+        while not ended.wait(1) and not process.forgetter.done:
             why = process.must_restart
             if why:
                 print(f"sitecam: {why}", file=sys.stderr, flush=True)
                 process.stop()
                 logging.shutdown()
                 os._exit(START_AFRESH_EXIT_CODE)  # a driver that hangs would hold up Python's own end
+        if process.forgetter.done:
+            time.sleep(_SAY_IT_S)
         process.stop()
+        proof = resume(paths)
+        if proof:
+            print(proof.text(), flush=True)
     return 0
 
 
@@ -183,38 +220,12 @@ def _import(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _models(settings: Settings, options: argparse.Namespace) -> int:
-    shelf = _shelf(settings)
-    trial = read_trial(shelf.root)
-    rows = []
-    for version in shelf.versions():
-        manifest, verdict = shelf.manifest(version), standing_verdict(shelf.root, version)
-        state = "runs" if version == shelf.current else "previous" if version == shelf.previous else ""
-        if trial and trial.version == version:
-            state = f"on trial: {trial.state}"
-        elif verdict and verdict.quarantined:
-            state = "quarantined"
-        elif version == shelf.offered:
-            state = "waits"
-        rows.append(
-            {
-                "version": version,
-                "runs": version == shelf.current,
-                "state": state,
-                "factory": version == shelf.factory,
-                "created_utc": manifest.created_utc.isoformat(),
-                "night": manifest.night,
-                "metrics": dict(manifest.metrics),
-                "verdict": verdict.reason if verdict else None,
-                "decided_in": verdict.state if verdict else None,
-            }
-        )
+    rows = models_view.rows(_shelf(settings))
     if options.json:
-        print(json.dumps(rows, indent=1))
+        print(json.dumps([row.to_json() for row in rows], indent=1))
         return 0
     for row in rows:
-        mark = "*" if row["runs"] else " "
-        state = f"{row['state']}{' (factory)' if row['factory'] else ''}".strip()
-        print(f"{mark} {row['version']:>4}  {row['created_utc']}  {state:<20}  {row['verdict'] or ''}".rstrip())
+        print(row.line())
     return 0
 
 
@@ -240,6 +251,39 @@ def _learn_empty(settings: Settings, options: argparse.Namespace) -> int:
     report = wait_for_report(paths, request, progress=progress)
     print(report.to_bytes().decode() if options.json else report.sentence)
     return int(not report.ok)
+
+
+def _login_code(settings: Settings, options: argparse.Namespace) -> int:
+    paths = CameraPaths(settings.state_dir)
+    with contextlib.closing(Accounts(paths.accounts)) as accounts:
+        code = accounts.new_code(options.role)
+    page = settings.page
+    host = socket.gethostname() if page.host in ("0.0.0.0", "::") else as_in_url(page.host)  # noqa: S104  # not bound here
+    print(f"{code.code}   makes one {code.role}, within {code.valid_minutes} minutes")
+    print(f"http{'s' if page.https else ''}://{host}:{page.port}/login#code={code.code}")
+    if page.https:
+        state = certificate_state(paths, datetime.now(UTC))
+        if state.fingerprint:
+            print(f"The page's certificate, SHA-256: {state.fingerprint}\n{state.sentence}")
+    return 0
+
+
+def _status(settings: Settings, options: argparse.Namespace) -> int:
+    status, text = tell_status(settings.state_dir, json_wanted=options.json)
+    print(text)
+    return status
+
+
+def _metrics_token(settings: Settings, _: argparse.Namespace) -> int:
+    print(metrics_token(CameraPaths(settings.state_dir).metrics_token))
+    return 0
+
+
+def _forget(settings: Settings, options: argparse.Namespace) -> int:
+    paths = CameraPaths(settings.state_dir)
+    proof = forget_by_command(paths, camera=settings.camera.name, typed=options.yes_forget, by=getpass.getuser())
+    print(json.dumps(proof.to_json(), indent=1) if options.json else proof.text())
+    return 0
 
 
 def _doctor(settings: Settings, options: argparse.Namespace) -> int:

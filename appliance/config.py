@@ -241,15 +241,15 @@ class Settings:
 
     state_dir: Path
     camera: CameraSettings
-    model: ModelSettings
-    alarm: AlarmSettings
-    page: PageSettings
-    store: StoreSettings
-    labelling: LabellingSettings
-    events: EventSettings
-    mqtt: MqttSettings
-    webhook: WebhookSettings
-    night: NightSettings
+    model: ModelSettings = ModelSettings()
+    alarm: AlarmSettings = AlarmSettings()
+    page: PageSettings = PageSettings()
+    store: StoreSettings = StoreSettings()
+    labelling: LabellingSettings = LabellingSettings()
+    events: EventSettings = EventSettings()
+    mqtt: MqttSettings = MqttSettings()
+    webhook: WebhookSettings = WebhookSettings()
+    night: NightSettings = NightSettings()
 
 
 def load(path: Path = DEFAULT_PATH) -> Settings:

@@ -8,14 +8,17 @@ import shutil
 import socket
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 from appliance import litert
 from appliance.config import Settings
 from appliance.errors import SitecamError
 from appliance.fleet import load_fleet
+from appliance.join_code import short
 from appliance.models.shelf import Shelf
 from appliance.models.verdict import newest_verdict
+from appliance.page_tls import certificate_state
 from appliance.paths import CameraPaths
 from appliance.process import open_source
 from appliance.store.frames import FrameStore
@@ -54,6 +57,7 @@ def examine(settings: Settings) -> list[Finding]:
         ("store", _store),
         ("disk", _disk),
         ("page", _page),
+        ("certificate", _certificate),
     ]
     findings = []
     for what, check in checks:
@@ -148,5 +152,14 @@ def _page(settings: Settings) -> Finding:
     with socket.socket() as probe:
         probe.settimeout(2)
         taken = probe.connect_ex((settings.page.host, settings.page.port)) == 0
-    where = f"http://{settings.page.host}:{settings.page.port}/"
+    where = f"{'https' if settings.page.https else 'http'}://{settings.page.host}:{settings.page.port}/"
     return Finding("page", "ok", f"{where} answers" if taken else f"{where} is free; sitecam camera will serve it")
+
+
+def _certificate(settings: Settings) -> Finding:
+    if not settings.page.https:
+        return Finding("certificate", "ok", "page.https is off: the page is served on loopback only, as it is")
+    found = certificate_state(CameraPaths(settings.state_dir), datetime.now(UTC))
+    good = found.kind in ("fleet's", "none") and not found.problem
+    shown = f" SHA-256 {short(found.fingerprint)}" if found.fingerprint else ""
+    return Finding("certificate", "ok" if good else "warning", f"{found.sentence.rstrip('.')}.{shown}")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -39,11 +39,14 @@ class Fleet:
         name: As its people call it.
         address: Host and port of the server's Fleet API.
         signing_key: Models must be signed by it.
+        door: Host and port where the server lets cameras in and signs their pages' certificates. A bundle of before
+            0.2 does not say; then what is tried is the Fleet API's, which is right behind a proxy.
     """
 
     name: str
     address: tuple[str, int]
     signing_key: Ed25519PublicKey
+    door: tuple[str, int]
 
 
 def load_fleet(folder: Path) -> Fleet:
@@ -83,6 +86,29 @@ def make_node_key(paths: CameraPaths) -> Path:
     return paths.node_public_key
 
 
+def read_node_public_key(paths: CameraPaths) -> str:
+    """The public half of this camera's key, made where there is none: OpenSSH's form, one line, no comment."""
+    return " ".join(make_node_key(paths).read_text(encoding="ascii").split()[:2])
+
+
+def node_signature(paths: CameraPaths, data: bytes) -> bytes:
+    """Sign with this camera's key: ECDSA with SHA-256.
+
+    Raises:
+        CertificateError: The key can't be used.
+    """
+    try:
+        key = serialization.load_ssh_private_key(paths.node_key.read_bytes(), password=None)
+    except (OSError, ValueError) as error:
+        raise CertificateError(
+            f"This camera's key {paths.node_key} can't be read ({error})",
+            do=f"Remove {paths.node_key.parent}: a new key is made then",
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise CertificateError(f"{paths.node_key} holds another kind of key", do="Remove it: a new one is made then")
+    return key.sign(data, ec.ECDSA(hashes.SHA256()))
+
+
 def make_bundle(
     *,
     name: str,
@@ -93,6 +119,7 @@ def make_bundle(
     manifest: bytes,
     signature: bytes,
     parts: Mapping[str, bytes],
+    door_port: int = 0,
 ) -> bytes:
     """What a new camera of this fleet needs, as the content of a zip file.
 
@@ -105,9 +132,11 @@ def make_bundle(
         manifest: Of the model to start with, as signed.
         signature: Over it.
         parts: Its parts' content by SHA-256.
+        door_port: Where on ``host`` cameras are let in; 0 where it is ``port`` too.
     """
     buffer = io.BytesIO()
-    fleet = json.dumps({"name": name, "host": host, "port": port}, sort_keys=True).encode()
+    facts = {"name": name, "host": host, "port": port, "door_port": door_port or port}
+    fleet = json.dumps(facts, sort_keys=True).encode()
     contents = (fleet, certificate_authority, signing_key, manifest, signature)
     with zipfile.ZipFile(buffer, "w") as bundle:
         for file, data in zip(_FILES, contents, strict=True):
@@ -171,7 +200,13 @@ def enrol(paths: CameraPaths, bundle: Path, *, expected: Mapping[str, bytes] | N
 def _fleet(files: Mapping[str, bytes]) -> Fleet:
     body = json.loads(files["fleet.json"])
     x509.load_pem_x509_certificate(files["ca.pem"])
-    return Fleet(str(body["name"]), (str(body["host"]), int(body["port"])), load_public_key(files["signing.pem"]))
+    host, port = str(body["host"]), int(body["port"])
+    return Fleet(
+        name=str(body["name"]),
+        address=(host, port),
+        signing_key=load_public_key(files["signing.pem"]),
+        door=(host, int(body.get("door_port", port))),
+    )
 
 
 def _read_bundle(bundle: Path) -> dict[str, bytes]:

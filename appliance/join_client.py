@@ -1,4 +1,4 @@
-"""Asks the fleet's server, over HTTPS, on a camera's way into the fleet."""
+"""Asks the fleet's server, over HTTPS, at the door where cameras are let in."""
 
 from __future__ import annotations
 
@@ -35,10 +35,11 @@ class JoinServer:
         port: TCP.
         ca: PEM; None before it is known, when whatever answers is talked to and nothing that it says is believed
             without its proof.
+        means: What follows where it can't be reached, in a sentence.
     """
 
-    def __init__(self, host: str, port: int, ca: bytes | None) -> None:
-        self._where = address(host, port)
+    def __init__(self, host: str, port: int, ca: bytes | None, *, means: str = "This camera was not enrolled") -> None:
+        self._where, self._means = address(host, port), means
         if ca is None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
@@ -128,14 +129,14 @@ class JoinServer:
     def _unreachable(self, error: object) -> ConfigError:
         return ConfigError(
             f"The server {self._where} can't be reached ({error or type(error).__name__})",
-            means="This camera was not enrolled",
-            do="Check address, network and that the fleet page runs; then run the same command again",
+            means=self._means,
+            do="Check address, network and that the fleet page runs; then try again",
         )
 
     def _not_ours(self, why: str) -> ConfigError:
         return ConfigError(
             f"What answers at {self._where} is not a Sitecam server: {why}",
-            means="This camera was not enrolled",
+            means=self._means,
             do="Use the address exactly as the server shows it",
         )
 

@@ -17,13 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-
 from appliance.errors import CertificateError, ConfigError
 from appliance.files import write_atomically
-from appliance.fleet import enrol, load_fleet, make_node_key
+from appliance.fleet import enrol, load_fleet, node_signature, read_node_public_key
 from appliance.join_client import JoinServer, bytes_field, field
 from appliance.join_code import (
     NONCE_BYTES,
@@ -154,7 +150,7 @@ def _wait(paths: CameraPaths, pending: Pending, say: Callable[[str], None], wait
 
 def _ask(paths: CameraPaths, invitation: Invitation, name: str, say: Callable[[str], None]) -> Pending:
     """Say hello, check who answers, and ask to be let in."""
-    public_key = " ".join(make_node_key(paths).read_text(encoding="ascii").split()[:2])
+    public_key = read_node_public_key(paths)
     key = invitation.code.key()
     for _ in range(_ATTEMPTS):
         nonce = secrets.token_bytes(NONCE_BYTES)
@@ -172,7 +168,7 @@ def _ask(paths: CameraPaths, invitation: Invitation, name: str, say: Callable[[s
                 "camera_nonce": _b64(nonce),
                 "server_nonce": _b64(fleet.nonce),
                 "proof": _b64(camera_proof(key, nonce, fleet.nonce, name, public_key)),
-                "signature": _b64(_signed(paths, transcript(nonce, fleet.nonce, name, public_key))),
+                "signature": _b64(node_signature(paths, transcript(nonce, fleet.nonce, name, public_key))),
             },
         )
         if answer.get("again"):
@@ -258,19 +254,6 @@ def _load(paths: CameraPaths) -> Pending | None:
     except (OSError, ValueError, TypeError) as error:
         logger.warning("%s can't be read (%s); this camera asks anew", pending_path(paths), error)
         return None
-
-
-def _signed(paths: CameraPaths, data: bytes) -> bytes:
-    try:
-        key = load_ssh_private_key(paths.node_key.read_bytes(), password=None)
-    except (OSError, ValueError) as error:
-        raise CertificateError(
-            f"This camera's key {paths.node_key} can't be read ({error})",
-            do=f"Remove {paths.node_key.parent}: a new key is made then",
-        ) from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise CertificateError(f"{paths.node_key} holds another kind of key", do="Remove it: a new one is made then")
-    return key.sign(data, ec.ECDSA(hashes.SHA256()))
 
 
 def _b64(data: bytes) -> str:

@@ -28,6 +28,7 @@ from appliance.files import write_atomically
 from appliance.frame import Decision, Frame
 from appliance.paths import CameraPaths
 from appliance.store.frames import FrameStore, NewFrame, Split
+from appliance.tap import Tap
 from appliance.vision import encode_jpeg
 from datasets.likeness import NEAR_BITS, distances, likeness, stacked
 
@@ -152,18 +153,13 @@ class EmptyLearner:
         self._labels = labels
         self._clock = clock
         self._looked = float("-inf")
-        self._wanted = threading.Event()
-        self._arrived = threading.Event()
+        self._tap = Tap()
         self._stopping = threading.Event()
-        self._frame: Frame | None = None
         self._thread: threading.Thread | None = None
 
-    def __call__(self, frame: Frame, decision: Decision | None) -> None:  # noqa: ARG002  # a Listener
+    def __call__(self, frame: Frame, decision: Decision | None) -> None:
         """Hand a frame over where one is wanted; look for a request twice a second."""
-        if self._wanted.is_set():
-            self._wanted.clear()
-            self._frame = frame
-            self._arrived.set()
+        self._tap(frame, decision)
         now = self._clock()
         if now - self._looked < _LOOK_EVERY_S:
             return
@@ -176,7 +172,7 @@ class EmptyLearner:
     def stop(self, *, deadline_s: float = 5) -> None:
         """End what is under way; what was not stored yet is lost, and the request stays for the next start."""
         self._stopping.set()
-        self._arrived.set()
+        self._tap.close()
         if self._thread is not None:
             self._thread.join(deadline_s)
 
@@ -211,47 +207,51 @@ class EmptyLearner:
         if request.label not in labels:
             known = ", ".join(labels) or "none, because no model runs"
             return _refused(request.asked_utc, f"The model has no label {request.label!r}. Its labels: {known}.")
-        frames: list[Frame] = []
+        shots: list[_Shot] = []
         for number in range(request.count):
             begun = Report(request.asked_utc, False, False, number, 0, 0, "", "Taking frames.")
             write_atomically(report_path, begun.to_bytes())
             if number and self._stopping.wait(request.every_s):
                 return None
-            frame = self._next_frame(request)
-            if frame is None:
+            seen = self._tap.next(LONGEST_S - age_s(request))
+            if seen is None:
                 break
-            frames.append(frame)
+            shots.append(_Shot.of(seen[0]))
         if self._stopping.is_set():
             return None
-        if not frames:
+        if not shots:
             return _refused(request.asked_utc, "No picture came from the camera, so nothing was learned.")
-        return _keep(self._paths.store, request, frames)
-
-    def _next_frame(self, request: Request) -> Frame | None:
-        self._arrived.clear()
-        self._wanted.set()
-        while not self._arrived.wait(0.5) and age_s(request) <= LONGEST_S:
-            pass
-        self._wanted.clear()
-        frame, self._frame = self._frame, None
-        return frame
+        return _keep(self._paths.store, request, shots)
 
 
-def _keep(root: Path, request: Request, frames: Sequence[Frame]) -> Report:
+@dataclass(frozen=True)
+class _Shot:
+    """A frame that was taken, as a JPEG file: a hundred of them as pixels would not fit into a small Pi's memory."""
+
+    jpeg: bytes
+    taken_utc: datetime
+    likeness: bytes
+
+    @staticmethod
+    def of(frame: Frame) -> _Shot:
+        return _Shot(encode_jpeg(frame.pixels), frame.taken_utc, likeness(frame.pixels))
+
+
+def _keep(root: Path, request: Request, shots: Sequence[_Shot]) -> Report:
     """Store the frames that look like one another, all on one side."""
-    hashes = [likeness(frame.pixels) for frame in frames]
+    hashes = [shot.likeness for shot in shots]
     apart = np.stack([distances(stacked(hashes), each) for each in hashes])
     alike = apart[int(apart.sum(axis=1).argmin())] <= NEAR_BITS  # to the frame in their midst
-    kept = [frame for frame, same in zip(frames, alike, strict=True) if same]
-    changed = len(frames) - len(kept)
-    if 2 * len(kept) < len(frames):
+    kept = [shot for shot, same in zip(shots, alike, strict=True) if same]
+    changed = len(shots) - len(kept)
+    if 2 * len(kept) < len(shots):
         return dataclasses.replace(
             _refused(
                 request.asked_utc,
-                f"The picture kept changing: only {len(kept)} of {len(frames)} frames look alike, so nothing was"
+                f"The picture kept changing: only {len(kept)} of {len(shots)} frames look alike, so nothing was"
                 " stored. Ask again when nothing moves.",
             ),
-            taken=len(frames),
+            taken=len(shots),
             changed=changed,
         )
     with FrameStore(root) as store:
@@ -259,23 +259,20 @@ def _keep(root: Path, request: Request, frames: Sequence[Frame]) -> Report:
         train, test = (counts.get(split, {}).get(request.label, 0) for split in ("train", "test"))
         wish: Split = "test" if train > _TRAIN_PER_TEST * test else "train"
         added = store.add_all(
-            [
-                NewFrame(encode_jpeg(frame.pixels), frame.taken_utc, SOURCE, request.label, request.by, wish)
-                for frame in kept
-            ]
+            [NewFrame(shot.jpeg, shot.taken_utc, SOURCE, request.label, request.by, wish) for shot in kept]
         )
     stored = sum(each.new for each in added)
     splits = sorted({each.frame.split for each in added})
     side = " and ".join({"train": "training", "test": "testing"}[split] for split in splits)
     sentence = (
-        f"Stored as {request.label}: {stored} of {len(frames)} frames, all for {side}, because they are one scene."
+        f"Stored as {request.label}: {stored} of {len(shots)} frames, all for {side}, because they are one scene."
         f" Look through them on the page, and ask again at another hour and in other light."
     )
     if changed:
-        sentence += f" {changed} of {len(frames)} were left out because something moved in them."
+        sentence += f" {changed} of {len(shots)} were left out because something moved in them."
     if stored < len(kept):
         sentence += f" {len(kept) - stored} were exactly the same picture as one that is there."
-    return Report(request.asked_utc, True, True, len(frames), stored, changed, ",".join(splits), sentence)
+    return Report(request.asked_utc, True, True, len(shots), stored, changed, ",".join(splits), sentence)
 
 
 def _refused(asked_utc: datetime, sentence: str) -> Report:
@@ -300,7 +297,7 @@ def request_learning(paths: CameraPaths, *, count: int = 12, every_s: float = 5.
     """
     request = Request(count, every_s, label, by, datetime.now(UTC))
     path = paths.root / REQUEST
-    if path.exists() and not _stale(path):
+    if read_request(paths) is not None:
         raise StoreError(
             "The empty site is being learned already",
             means="One request is carried out at a time",
@@ -318,13 +315,16 @@ def request_learning(paths: CameraPaths, *, count: int = 12, every_s: float = 5.
     return request
 
 
-def _stale(path: Path) -> bool:
+def read_request(paths: CameraPaths) -> Request | None:
+    """The request that waits or is under way; None without one, or where nobody will carry it out any more."""
     try:
-        return age_s(Request.from_bytes(path.read_bytes())) > LONGEST_S
+        request = Request.from_bytes((paths.root / REQUEST).read_bytes())
     except FileNotFoundError:
-        return True
-    except (ConfigError, ValueError, KeyError, TypeError):
-        return True  # nobody can carry it out
+        return None
+    except (ConfigError, ValueError, KeyError, TypeError) as error:
+        logger.warning("%s is no request (%r)", paths.root / REQUEST, error)
+        return None
+    return request if age_s(request) <= LONGEST_S else None
 
 
 def wait_for_report(
@@ -350,7 +350,7 @@ def wait_for_report(
     last: Report | None = None
     ends = time.monotonic() + answer_s
     while time.monotonic() < ends:
-        report = _read_report(paths.root / REPORT)
+        report = read_report(paths)
         if report is not None and report.asked_utc == request.asked_utc and report != last:
             last = report
             if report.finished:
@@ -372,7 +372,9 @@ def wait_for_report(
     )
 
 
-def _read_report(path: Path) -> Report | None:
+def read_report(paths: CameraPaths) -> Report | None:
+    """How the newest request goes, or went; None where there was none."""
+    path = paths.root / REPORT
     try:
         return Report.from_bytes(path.read_bytes())
     except FileNotFoundError:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from pathlib import Path
 from typing import Protocol
 
-from appliance.alarm import Alarm
+from appliance.alarm import Alarm, alarm_words
 from appliance.by_hand import HandOver
 from appliance.camera.folder import FolderCamera
 from appliance.camera.picamera import PiCamera
@@ -19,20 +20,29 @@ from appliance.decide import Decider
 from appliance.eim.runner import RunningImpulse, start_impulse
 from appliance.ending import resume
 from appliance.errors import ModelError
-from appliance.events import EventLog
+from appliance.events_record import Change, Event
 from appliance.fleet import load_fleet
+from appliance.forget_asking import Forgetter
+from appliance.keeping import Keeping
 from appliance.ladder import Ladder
 from appliance.learn_empty import EmptyLearner
 from appliance.live import LiveLoop
+from appliance.metrics import Metrics
 from appliance.models.shelf import Shelf
+from appliance.notify.camera_state import CameraState
+from appliance.notify.neighbours import Neighbours
 from appliance.paths import CameraPaths
+from appliance.privacy import OtherWay
 from appliance.starter import Starter
+from appliance.status_file import StatusFile
+from appliance.status_keeper import StatusKeeper
+from appliance.surroundings import Sources
 from appliance.swap import Swapper, SwapRules
+from appliance.system import System
 from appliance.systemd import Notifier
 from appliance.tuning import Tuner
 from appliance.watch import Watch
-from appliance.web.app import create_app
-from appliance.web.server import PageServer
+from appliance.web.camera_page import CameraPage
 
 logger = logging.getLogger(__name__)
 
@@ -69,16 +79,28 @@ class CameraProcess:
         if self._shelf.current is None:  # its pointer was damaged or lost
             self._shelf.activate(max(self._shelf.factory or 0, self._shelf.previous or 0))
         self.notifier = Notifier(os.environ)
-        self.events = EventLog(paths.events)
-        self.alarm = Alarm(settings.alarm, self.events.put)
+        self.keeping = Keeping(
+            settings,
+            paths,
+            self._shelf,
+            running=lambda: self.loop.version,
+            in_alarm=lambda: self.alarm.current is not None,
+            swapping=lambda: self.swapper.trial is not None,
+        )
+        self.events = self.keeping.events
+        self.alarm = Alarm(settings.alarm, self.events.put, self.events.witness)
         self.watch = Watch(settings.camera.name, fleet.name, paths, self._shelf)
         self.learner = EmptyLearner(paths, lambda: self.watch.labels)
         self.starter = Starter(self._shelf, self._start_impulse, threads=threads)
         decider = Decider(settings.model.sure_above)
+        self.metrics = Metrics(lambda: self.status.status())
         self.loop = LiveLoop(
             self.starter,
             decide=decider,
-            listeners=[self.watch, self.alarm, self.learner],
+            listeners=[
+                *(self.watch, self.alarm, self.learner, self.metrics),
+                *(self.keeping.recorder, self.keeping.burst),
+            ],
             beat=self.notifier.beat,
         )
         source = open_source(settings.camera)
@@ -101,13 +123,52 @@ class CameraProcess:
         self.swapper = Swapper(self._shelf, self.loop, self._start_impulse, canary, threads=threads, rules=rules)
         self._hand_over = HandOver(self._shelf, self.swapper, threads=threads)
         self._tuner = Tuner(settings, self._shelf, self.loop, decider)
-        self.watch.follow(self.loop, self.capture, self.swapper, self.starter, self.alarm, self.events)
-        self.page = PageServer(
-            create_app(self.watch, time_zone=settings.page.time_zone, hosts=[settings.page.host]),
-            settings.page.host,
-            settings.page.port,
+        self.neighbours = Neighbours(
+            settings,
+            fleet=fleet.name,
+            alarm=f"{alarm_words(settings.alarm.label).capitalize()} seen",
+            state=self._state_for_neighbours,
+            snapshot=self.events.snapshot,
+        )
+        self.forgetter = Forgetter(paths, settings.camera.name, self._quiet)
+        self.page = CameraPage(
+            settings,
+            paths,
+            fleet,
+            self._shelf,
+            self.watch,
+            self.keeping,
+            self.metrics,
+            self.forgetter,
+            self._other_ways,
+        )
+        system = System(settings.state_dir)
+        self.status = StatusKeeper(
+            self.watch.status,
+            self.loop,
+            self._shelf,
+            paths,
+            StatusFile(settings.state_dir, os.environ),
+            Sources(
+                system=system.look,
+                store=self.keeping.store_state,
+                queue=self.keeping.queue_state,
+                neighbours=self.neighbours.status,
+                tonight=self.keeping.tonight,
+                recorder=lambda: self.keeping.recording()[1],
+            ),
+            page_url=lambda: self.page.url,
+            viewers=lambda: self.page.viewers,
+            verdict_came=self.metrics.verdict_came,
+        )
+        self.events.tell(self.neighbours.put)
+        self.events.tell(self._count_event)
+        self.watch.follow(
+            *(self.loop, self.capture, self.swapper, self.starter, self.alarm, self.events),
+            surroundings=lambda: self.status.surroundings,
         )
         self._started: list[_Part] = []
+        self._stopping = threading.RLock()  # a person may ask to forget the camera while it ends
 
     @property
     def must_restart(self) -> str | None:
@@ -123,8 +184,8 @@ class CameraProcess:
             ConfigError: The page's address can't be used.
         """
         parts: tuple[_Part, ...] = (
-            *(self.page, self.events, self.loop, self.capture),
-            *(self._hand_over, self.swapper, self._tuner),
+            *(self.page, self.forgetter, self.keeping, self.neighbours, self.loop, self.capture),
+            *(self._hand_over, self.swapper, self._tuner, self.status),
         )
         try:
             for part in parts:
@@ -138,13 +199,47 @@ class CameraProcess:
     def stop(self) -> None:
         """Stop what was started, last first."""
         self.notifier.stopping()
-        self.learner.stop()
-        while self._started:
-            part = self._started.pop()
-            if part is self.events:
-                self.alarm.pause()  # what lasts ends now, and is written
-            part.stop()
+        self._stop_until(0)
         self.notifier.close()
+
+    def _quiet(self) -> None:
+        """Stop everything but page and forgetter, which must still say what was deleted."""
+        self._stop_until(2)
+
+    def _stop_until(self, parts: int) -> None:
+        with self._stopping:
+            self.learner.stop()
+            while len(self._started) > parts:
+                part = self._started.pop()
+                if part is self.keeping:
+                    self.alarm.pause()  # what lasts ends now, and is written
+                part.stop()
+
+    # What parts ask of one another
+
+    def _count_event(self, event: Event, change: Change) -> None:
+        if change == "began":
+            self.metrics.event_began(event.kind)
+
+    def _state_for_neighbours(self) -> CameraState:
+        status, newest = self.watch.status(), self.watch.newest(-1, 0)
+        decision = newest[1] if newest else None
+        system = self.status.surroundings.system
+        faults = [fault for fault in (status.camera_fault, status.model_fault) if fault]
+        return CameraState(
+            label=decision.label if decision else None,
+            confidence=decision.confidence if decision else 0.0,
+            version=status.model_version,
+            decisions_per_s=round(status.decisions_per_s, 1),
+            temperature_c=system.temperature_c if system else None,
+            problem=(faults + [each.sentence for each in status.conditions] + [""])[0],
+        )
+
+    def _other_ways(self) -> list[OtherWay]:
+        return [
+            OtherWay(sent.neighbour, f"{sent.day}: {sent.messages} messages, {sent.size_bytes:,} bytes")
+            for sent in self.neighbours.sent()
+        ]
 
     def _start_impulse(self, path: Path) -> RunningImpulse:
         model = self._settings.model

@@ -83,6 +83,13 @@ INSERT INTO verdicts SELECT v.night, v.camera, v.version, n.began_utc, v.verdict
     FROM old_verdicts AS v JOIN nights AS n ON n.id = v.night;
 DROP TABLE old_verdicts;
 """,
+    """
+CREATE TABLE page_certificates (
+    serial TEXT PRIMARY KEY, node_id TEXT NOT NULL REFERENCES cameras(node_id), nonce BLOB NOT NULL,
+    names TEXT NOT NULL, issued_utc TEXT NOT NULL, expires_utc TEXT NOT NULL, fingerprint TEXT NOT NULL,
+    UNIQUE (node_id, nonce)
+) STRICT;
+""",
 )
 
 

@@ -148,6 +148,7 @@ def fleet_bundle(settings: ServerSettings) -> bytes:
         name=settings.fleet.name,
         host=settings.superlink.host,
         port=settings.proxy.port or settings.superlink.port,
+        door_port=settings.proxy.port or settings.page.port,
         certificate_authority=paths.ca_certificate.read_bytes(),
         signing_key=paths.signing_public.read_bytes(),
         manifest=manifest,

@@ -17,25 +17,20 @@ process's memory: after a restart a camera begins again by itself.
 
 from __future__ import annotations
 
-import binascii
 import logging
 import secrets
 import threading
 import time
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-
-from appliance.errors import CertificateError, ConfigError
+from appliance.errors import CertificateError
 from appliance.join_code import NONCE_BYTES, camera_proof, key_fingerprint, same, server_proof, short, transcript
 from server.admission import Admission
-from server.enrol import fleet_bundle, objection_to, read_key
+from server.enrol import fleet_bundle, objection_to
 from server.enrolment_tables import JoinRequest
+from server.join_messages import bytes_of, nonce_of, public_key_of, signed_by, text_of
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +65,7 @@ class Reception:
         Raises:
             CertificateError: No such code counts.
         """
-        code, camera_nonce = _text(message, "code"), _nonce(message, "nonce")
+        code, camera_nonce = text_of(message, "code"), nonce_of(message, "nonce")
         key = self._tables.spend_try(code)
         if key is None:
             raise self._refused(code, address, self._tables.why_dead(code), do="Ask for a new code on the server")
@@ -94,9 +89,9 @@ class Reception:
         Raises:
             CertificateError: It doesn't know the code's secret, or can't be let in under this name and key.
         """
-        code, name = _text(message, "code"), _text(message, "name")
-        camera_nonce, server_nonce = _nonce(message, "camera_nonce"), _nonce(message, "server_nonce")
-        public_key = _public_key(message)
+        code, name = text_of(message, "code"), text_of(message, "name")
+        camera_nonce, server_nonce = nonce_of(message, "camera_nonce"), nonce_of(message, "server_nonce")
+        public_key = public_key_of(message)
         greeting = self._take(server_nonce)
         if greeting is None or (greeting.code, greeting.camera_nonce) != (code, camera_nonce):
             logger.warning("A camera at %s came with a nonce that was used, or is too old", address)
@@ -104,12 +99,14 @@ class Reception:
         key = self._tables.key(code)
         if key is None:
             raise self._refused(code, address, self._tables.why_dead(code), do="Ask for a new code on the server")
-        if not same(_bytes(message, "proof"), camera_proof(key, camera_nonce, server_nonce, name, public_key)):
+        if not same(bytes_of(message, "proof"), camera_proof(key, camera_nonce, server_nonce, name, public_key)):
             raise self._refused(
                 code, address, "The camera does not know this code's secret", do="Type the code once more"
             )
         self._tables.give_try_back(code)
-        if not _signed(public_key, _bytes(message, "signature"), camera_nonce, server_nonce, name):
+        if not signed_by(
+            public_key, bytes_of(message, "signature"), transcript(camera_nonce, server_nonce, name, public_key)
+        ):
             raise self._refused(code, address, "The camera does not have the private half of the key that it shows")
         if not 1 <= len(name) <= _NAME_CHARACTERS or not name.isprintable() or name != name.strip():
             raise self._refused(
@@ -185,54 +182,6 @@ class Reception:
         with self._lock:
             greeting = self._greetings.pop(nonce, None)
         return greeting if greeting and greeting.ends_s >= time.monotonic() else None
-
-
-def garbled(why: str) -> ConfigError:
-    """The refusal of a message that isn't the protocol's."""
-    return ConfigError(
-        f"This message is not as the join protocol has it: {why}",
-        means="Camera and server may be of different releases",
-        do="Upgrade both",
-    )
-
-
-def _signed(public_key: str, signature: bytes, camera_nonce: bytes, server_nonce: bytes, name: str) -> bool:
-    key = load_ssh_public_key(public_key.encode())
-    if not isinstance(key, ec.EllipticCurvePublicKey):
-        return False  # read_key has made sure that it is one
-    try:
-        key.verify(signature, transcript(camera_nonce, server_nonce, name, public_key), ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature:
-        return False
-    return True
-
-
-def _text(message: Any, field: str) -> str:
-    value = message.get(field) if isinstance(message, dict) else None
-    if not isinstance(value, str) or any("\ud800" <= symbol <= "\udfff" for symbol in value):
-        raise garbled(f"{field} is missing, or no text")
-    return value
-
-
-def _bytes(message: Any, field: str) -> bytes:
-    try:
-        return b64decode(_text(message, field), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise garbled(f"{field} is not base64") from error
-
-
-def _nonce(message: Any, field: str) -> bytes:
-    value = _bytes(message, field)
-    if len(value) != NONCE_BYTES:
-        raise garbled(f"{field} has {len(value)} bytes")
-    return value
-
-
-def _public_key(message: Any) -> str:
-    try:
-        return read_key(_text(message, "public_key"))
-    except ValueError as error:
-        raise garbled(f"public_key: {error}") from error
 
 
 def _b64(data: bytes) -> str:

@@ -19,9 +19,9 @@ from appliance.models.head import Head
 from appliance.models.manifest import Manifest
 from appliance.models.shelf import Shelf
 from appliance.models.verdict import Verdict, forget_verdict, standing_verdict
+from appliance.night_plan import objection
 from appliance.night_status import NightStatus, Phase, write_night_status
 from appliance.paths import CameraPaths
-from appliance.store.features import FeatureCache
 from appliance.store.frames import FrameStore
 from appliance.store.recipe import VARIANTS, recipe_name
 from trainer import messages
@@ -33,6 +33,8 @@ from trainer.means import once
 from trainer.orders import check_ground, head_of, recipe_of, round_of
 
 logger = logging.getLogger(__name__)
+
+_NIGHT_NAME = 100  # characters, at most
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,23 @@ class Camera:
             raise NightError("This camera runs no model", means="It can't train", do="Enrol it again")
         return self.shelf.manifest(version)
 
-    def examples(self, split: str) -> Examples:
-        """This camera's labelled frames as features, computing what the cache lacks."""
+    def lessons(self, config: Mapping[str, object]) -> Examples:
+        """The frames that tonight's model learns from. Which they are is noted, for whoever deletes one later.
+
+        Args:
+            config: The server's; the night that it names stands in the manifest of the version that comes of it.
+        """
+        night = config.get("night")
+        told = isinstance(night, str) and night.isprintable() and 0 < len(night) <= _NIGHT_NAME
+        return self.examples("train", night=str(night) if told else self.night)
+
+    def examples(self, split: str, *, night: str = "") -> Examples:
+        """This camera's labelled frames as features, computing what the cache lacks.
+
+        Args:
+            split: "train" or "test".
+            night: That learns from them; empty: none does.
+        """
         manifest = self.current()
         threads = self.settings.night.threads
 
@@ -87,10 +104,17 @@ class Camera:
             if done % 8 == 0 or done == total:
                 self.say("features", f"Looked at {done} of {total} new {split} frames")
 
-        with FrameStore(self.paths.store) as store, FeatureCache(self.paths.store) as cache:
-            cache.prune({recipe_name(manifest, 1), recipe_name(manifest, VARIANTS)})
+        with FrameStore(self.paths.store) as store:
+            store.features.prune({recipe_name(manifest, 1), recipe_name(manifest, VARIANTS)})
             variants = VARIANTS if split == "train" else 1
-            return examples(store, cache, manifest, backbone, split=split, variants=variants, progress=progress)
+            if night:  # before they are read: one that is deleted meanwhile has been learned from all the same
+                store.note_lessons(night, manifest.labels)
+            found = examples(
+                store, store.features, manifest, backbone, split=split, variants=variants, progress=progress
+            )
+            if night:  # and after: one may have been labelled meanwhile
+                store.note_lessons(night, manifest.labels)
+            return found
 
     def status(self) -> messages.CameraStatus:
         """What this camera tells the server of itself."""
@@ -112,16 +136,6 @@ class Camera:
         )
 
 
-def objection(train_frames: Mapping[str, int], min_frames: int) -> str:
-    """Why a camera with these labelled frames should not train; empty where it should."""
-    total = sum(train_frames.values())
-    if total < min_frames:
-        return f"{total} labelled frames, fewer than the {min_frames} that night.min_frames asks for"
-    if len([n for n in train_frames.values() if n]) < 2:
-        return f"all {total} labelled frames are {next(iter(train_frames))}: label some of another kind"
-    return ""
-
-
 def client_app(camera: Camera) -> ClientApp:
     """The ClientApp of this camera, its handlers bound to it."""
     app = ClientApp()
@@ -135,8 +149,9 @@ def client_app(camera: Camera) -> ClientApp:
     def means(message: Message, _: Context) -> Message:
         camera.say("testing", "Summing up this camera's frames, label by label")
         manifest = camera.current()
-        check_ground(manifest, message.content.config_records[messages.CONFIG])
-        summed = once(camera.paths.root, manifest, lambda: camera.examples("train"))
+        config = message.content.config_records[messages.CONFIG]
+        check_ground(manifest, config)
+        summed = once(camera.paths.root, manifest, lambda: camera.lessons(config))
         arrays = ArrayRecord({"sums": Array(summed.sums), "counts": Array(summed.counts)})
         values = messages.metrics(squares=summed.squares)
         return _reply(camera, message, RecordDict({messages.ARRAYS: arrays, messages.METRICS: values}))
@@ -151,7 +166,7 @@ def client_app(camera: Camera) -> ClientApp:
         recipe = recipe_of(config)
         head = head_of(manifest, message.content)
         graph = camera.shelf.part(manifest.parts["trainer"])
-        known = camera.examples("train")
+        known = camera.lessons(config)
         trained, loss = train(graph, head, known, recipe)
         camera.say("training", f"Round {number} of {rounds} is done", number=number, rounds=rounds)
         content = RecordDict(

@@ -1,15 +1,16 @@
-"""The camera's own account of what left it: one JSON line per message, for its owner to read."""
+"""What a night adds to the camera's ledger: every reply before it leaves, and the bytes on the wire."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from flwr.app import RecordDict
+
+from appliance.ledger import append
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +49,13 @@ def note_reply(path: Path, night: str, kind: str, content: RecordDict) -> None:
         "arrays": arrays,
         "values": values,
     }
-    _append(path, line)
+    append(path, line)
 
 
 def note_traffic(path: Path, night: str, up_bytes: int, down_bytes: int) -> None:
     """Append how many bytes crossed the wire in a night, Flower's envelopes and TLS included."""
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    _append(
+    append(
         path,
         {"at_utc": at, "night": night, "kind": "total", "up_bytes": up_bytes, "down_bytes": down_bytes},
     )
@@ -75,15 +76,3 @@ def last_traffic(path: Path) -> tuple[int, int]:
         if entry["kind"] == "total":
             return entry["up_bytes"], entry["down_bytes"]
     return 0, 0
-
-
-def _append(path: Path, line: Mapping[str, object]) -> None:
-    whole = not path.exists() or _last_byte(path) in (b"", b"\n")
-    with path.open("a", encoding="utf-8") as file:
-        file.write(("" if whole else "\n") + json.dumps(line, sort_keys=True) + "\n")
-
-
-def _last_byte(path: Path) -> bytes:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 1))
-        return file.read(1)

@@ -1,10 +1,14 @@
-"""Backbone features beside the store: a cache that may be lost, never one that is wrong."""
+"""Backbone features beside the store: a cache that may be lost, never one that is wrong.
+
+A frame's rows go first, its features after that; and features are kept only of frames that have a row. So whoever
+computes features while somebody deletes their frame leaves nothing behind, whichever comes first.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -30,13 +34,15 @@ class FeatureCache:
 
     Args:
         root: The store's folder.
+        known: Which of some frames the store has; without it every frame counts as known.
 
     Raises:
         StoreError: The file can't be used.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, known: Callable[[Sequence[str]], Collection[str]] | None = None) -> None:
         self._lock = threading.Lock()
+        self._known = known
         root.mkdir(parents=True, exist_ok=True)
         path = root / "features.sqlite"
         try:
@@ -84,25 +90,54 @@ class FeatureCache:
         return dict(self.each(ids, recipe))
 
     def put_many(self, recipe: str, features: Mapping[str, npt.NDArray[np.float32]]) -> None:
-        """Keep features, float32 [variants, features], by frame."""
-        rows = [
-            (frame, recipe, vectors.shape[0], np.ascontiguousarray(vectors, np.float32).tobytes())
-            for frame, vectors in features.items()
-        ]
+        """Keep features, float32 [variants, features], by frame; those of unknown frames are dropped."""
         with self._written():
+            known = features.keys() if self._known is None else set(self._known(list(features)))
+            rows = [
+                (frame, recipe, vectors.shape[0], np.ascontiguousarray(vectors, np.float32).tobytes())
+                for frame, vectors in features.items()
+                if frame in known
+            ]
             self._database.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", rows)
 
-    def forget(self, frame: str) -> None:
-        """Remove a frame's features, of every recipe."""
+    def forget(self, frames: Collection[str]) -> None:
+        """Remove frames' features, of every recipe."""
         with self._written():
-            self._database.execute("DELETE FROM features WHERE frame = ?", (frame,))
+            self._database.executemany("DELETE FROM features WHERE frame = ?", [(frame,) for frame in frames])
+
+    def clear(self) -> None:
+        """Remove all features, and give their room back to the disk."""
+        with self._written():
+            self._database.execute("DELETE FROM features")
+        with self._lock:
+            self._database.execute("VACUUM")
+            self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def used_bytes(self) -> int:
+        """What the features take: pages that wait to be used again don't count."""
+        with self._lock:
+            pages, free, size = (
+                int(self._database.execute(f"PRAGMA {name}").fetchone()[0])
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+        return (pages - free) * size
+
+    def checkpoint(self) -> bool:
+        """Bring everything from the write-ahead log into the file, and cut the log; False where a reader is at it."""
+        with self._lock:
+            (busy, _, _) = self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
+    def frames(self) -> set[str]:
+        """The frames that have features, of whatever recipe."""
+        with self._lock:
+            return {row[0] for row in self._database.execute("SELECT DISTINCT frame FROM features")}
 
     def keep_only(self, frames: Collection[str]) -> None:
         """Remove the features of all other frames."""
-        with self._written():
-            stored = {row[0] for row in self._database.execute("SELECT DISTINCT frame FROM features")}
-            gone = [(frame,) for frame in stored - set(frames)]
-            self._database.executemany("DELETE FROM features WHERE frame = ?", gone)
+        gone = self.frames().difference(frames)
+        if gone:
+            self.forget(gone)
 
     def prune(self, recipes: Collection[str]) -> None:
         """Remove the features of all other recipes: another backbone or input has made them useless."""

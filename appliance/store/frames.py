@@ -1,145 +1,43 @@
 """Frames and their labels: one SQLite file, and a JPEG file per frame.
 
 A frame's file is written and synced before its row, so a row always has its picture; a power cut between the two
-leaves a file without a row, which the next start sweeps. Files are written and swept inside the database's write
-transaction, so a sweep never meets a file whose row another process is about to write. Frames of one scene share one
-split, decided when the scene is first seen, so that no test frame has a near-twin among the training frames.
+leaves a file without a row, which the next start sweeps. A sweep waits for no writer: where one is at work it leaves
+the files alone. Frames of one scene share one split, decided when the scene is first seen, so that no test frame has
+a near-twin among the training frames.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
+import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Self, TypeVar
 
-from appliance.errors import NotThereError, StoreError
+from appliance.errors import StoreError
 from appliance.frame import Pixels
+from appliance.store import labelling
+from appliance.store.adding import Seen, came_too_late, fresh, insert_all
+from appliance.store.database import StoreDatabase, marks
 from appliance.store.features import FeatureCache
 from appliance.store.pictures import PictureFiles, checked
-from appliance.store.scenes import Sighting, assign_scenes
-from appliance.store.schema import open_database
+from appliance.store.records import IMPORTED, Added, FrameRecord, NewFrame, Past, Row, Said, Split
+from appliance.store.reserve import keep_reserve, spend_reserve
+from appliance.store.room import Limits, Room, RoomState
+from appliance.store.written import Written
 from appliance.vision import decode
-from datasets.likeness import content_hash, likeness
 
-Split = Literal["train", "test"]
-IMPORTED = "import"
+__all__ = ["IMPORTED", "Added", "FrameRecord", "FrameStore", "Limits", "NewFrame", "Past", "Row", "Said", "Split"]
 
-_BLOCK_S = 600  # live frames further apart than this are different scenes, however alike
-_COLUMNS = (
-    "frames.id, taken_utc, source, width, height, content_hash, likeness, scene, split,"
-    " label, labelled_utc, labelled_by, reason, size_bytes, version, guess, score, unclear, skipped"
-)
+T = TypeVar("T")
 
+logger = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class FrameRecord:
-    """A stored frame.
-
-    Attributes:
-        id: 128 random bits, 32 hex digits.
-        taken_utc: Timezone-aware UTC.
-        source: "live", "import", ...
-        width: Pixels.
-        height: Pixels.
-        content_hash: SHA-256 of its pixels, hex.
-        likeness: See :mod:`datasets.likeness`.
-        scene: The scene that it belongs to.
-        split: "train" or "test", its scene's.
-        label: None until somebody has labelled it.
-        labelled_utc: When.
-        labelled_by: Who.
-        reason: Why it was kept: "random", "uncertain", "scene", "event", "burst", "upload", "false alarm"; empty for
-            imported ones.
-        size_bytes: Of its file.
-        version: The model version that looked at it last; None where none has.
-        guess: The label that it thought best.
-        score: How sure it was, 0 to 1.
-        unclear: A person looked and could not tell; who and when as for a label.
-        skipped: How often a person put it off.
-    """
-
-    id: str
-    taken_utc: datetime
-    source: str
-    width: int
-    height: int
-    content_hash: str
-    likeness: bytes
-    scene: str
-    split: Split
-    label: str | None
-    labelled_utc: datetime | None
-    labelled_by: str | None
-    reason: str = ""
-    size_bytes: int = 0
-    version: int | None = None
-    guess: str | None = None
-    score: float | None = None
-    unclear: bool = False
-    skipped: int = 0
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a model said of a frame.
-
-    Attributes:
-        version: Which.
-        guess: Its best label.
-        score: That label's probability, 0 to 1.
-    """
-
-    version: int
-    guess: str
-    score: float
-
-
-@dataclass(frozen=True)
-class NewFrame:
-    """A frame to be stored.
-
-    Attributes:
-        jpeg: The file's content, or a file in :meth:`FrameStore.incoming`, which becomes the store's own.
-        taken_utc: Timezone-aware UTC.
-        source: Where it comes from.
-        label: Where it is known already.
-        by: Who says so.
-        split: A wish for its scene, where the scene is new.
-        reason: See :class:`FrameRecord`.
-        said: What the model said of it.
-    """
-
-    jpeg: bytes | Path
-    taken_utc: datetime
-    source: str
-    label: str | None = None
-    by: str | None = None
-    split: Split | None = None
-    reason: str = ""
-    said: Said | None = None
-
-
-@dataclass(frozen=True)
-class Added:
-    """What became of a new frame.
-
-    Attributes:
-        frame: As it is stored.
-        new: False where the same picture was there already.
-        labelled: Whether it got its label now. A picture that was there keeps the label it had.
-    """
-
-    frame: FrameRecord
-    new: bool
-    labelled: bool
+_AT_ONCE = 2000  # rows per transaction where many change: a log that stays small
 
 
 class FrameStore:
@@ -147,25 +45,39 @@ class FrameStore:
 
     Args:
         root: Its folder; made where it is missing.
+        limits: What it may take; without them it grows as it is told.
 
     Raises:
         StoreError: The database is damaged, of a newer release, or gone while its pictures are still there.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, limits: Limits | None = None) -> None:
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._pictures = PictureFiles(root)
-        self._lock = threading.RLock()
-        self._database = open_database(root / "frames.sqlite", must_exist=self._pictures.any())
+        self.root = root
+        self.written = Written()
+        self.pictures = PictureFiles(root)
         try:
-            self._features = FeatureCache(root)
+            self._open()
         except StoreError:
-            self._database.close()
-            raise
+            if not spend_reserve(root):
+                raise
+            self._open()
+        self._room = Room(self, limits)
+        self.adding = threading.Lock()  # held while frames come in; taken before the database's
         try:
+            self._fill_in_sizes()
             self.sweep()
+            keep_reserve(root)
         except BaseException:
             self.close()
+            raise
+
+    def _open(self) -> None:
+        self.database = StoreDatabase(self.root / "frames.sqlite", must_exist=self.pictures.any(), written=self.written)
+        try:
+            self.features = FeatureCache(self.root, self._known)
+        except StoreError:
+            self.database.close()
             raise
 
     def __enter__(self) -> Self:
@@ -176,72 +88,72 @@ class FrameStore:
 
     def close(self) -> None:
         """Let go of the files."""
-        with self._lock:
-            self._database.close()
-            self._features.close()
+        self.database.close()
+        self.features.close()
 
-    # Writing
+    # Adding
 
     def add(self, jpeg: bytes, *, taken_utc: datetime, source: str) -> Added:
         """Store a frame; see :meth:`add_all`."""
         return self.add_all([NewFrame(jpeg, taken_utc, source)])[0]
 
     def add_all(self, frames: Sequence[NewFrame]) -> list[Added]:
-        """Store frames, all of them or none.
+        """Store frames, all of them or none; when this returns, a power cut can't take them back.
 
         A picture that is stored already, or comes twice, is not stored again; if it had no label it takes the new one.
+        Nor is a live one that was taken in a span of time that was deleted since: it waited in somebody's memory.
+        However many frames: the disk is synced once for their files and once for their rows.
 
         Raises:
             PictureError: One can't be decoded.
+            StoreFullError: There is no room, and nothing that may be deleted without asking.
             OSError: The disk refused.
             StoreError: The database did.
             ValueError: A time without a time zone.
         """
-        seen = [_Seen.of(frame) for frame in frames]  # decoding takes time: not while others wait for the lock
-        if any(isinstance(frame.jpeg, Path) for frame in frames):
-            os.sync()  # once for all of an import's files, which are moved into place below
+        seen = [Seen.of(frame) for frame in frames]  # decoding takes time: not while others wait for the lock
+        with self.adding, self.pictures.writing():
+            late = came_too_late(self.database, seen)
+            wanted = [each for each in seen if each.id not in late]
+            new = fresh(self.database, wanted)
+            self._room.make(sum(each.size_bytes for each in new))
+            added = self._stored(wanted, new)
+            self._keep_features(wanted, added)
+        results = iter(added)
+        return [each.unstored if each.id in late else next(results) for each in seen]
+
+    def _stored(self, seen: Sequence[Seen], new: Sequence[Seen]) -> list[Added]:
         kept: list[str] = []
         try:
-            with self._transaction():
-                pending = [new for new in seen if self._stored(new) is None]
-                sightings = [Sighting(new.likeness, _block(new.frame), new.frame.split) for new in pending]
-                scenes = dict(zip(map(id, pending), assign_scenes(self._database, sightings), strict=True))
-                added = [self._add(new, scenes.get(id(new)), kept) for new in seen]
-                self._pictures.sync(kept)
-                return added
-        except BaseException:
-            for frame_id in kept:  # an interrupt may come just after the commit: then they stay
-                if not self._select("frames.id = ?", [frame_id]):
-                    self._pictures.remove(frame_id)
-            raise
+            with self.written.counted():
+                for each in new:
+                    kept.append(each.id)
+                    self.pictures.keep(each.id, each.frame.jpeg)
+                if kept:
+                    self.pictures.sync()
+            with self.database.transaction() as connection:
+                return insert_all(self.database, connection, seen)
+        finally:  # another process may have stored the same; an interrupt may come just after the commit
+            known = self._known(kept)
+            self.pictures.remove([frame_id for frame_id in kept if frame_id not in known])
 
-    def _stored(self, new: _Seen) -> FrameRecord | None:
-        found = self._select("content_hash = ?", [new.content_hash])
-        return found[0] if found else None
+    def _keep_features(self, seen: Sequence[Seen], added: Sequence[Added]) -> None:
+        of_recipe: dict[str, dict[str, Any]] = {}
+        for each, result in zip(seen, added, strict=True):
+            if result.new and each.frame.features is not None:
+                of_recipe.setdefault(each.frame.recipe, {})[result.frame.id] = each.frame.features[None, :]
+        for recipe, features in of_recipe.items():
+            try:
+                with self.written.counted():
+                    self.features.put_many(recipe, features)
+            except StoreError as error:
+                logger.warning("Features of %d frames were not kept: %s", len(features), error)
 
-    def _add(self, new: _Seen, scene: str | None, kept: list[str]) -> Added:
-        """Insert a frame, whose file's name goes into ``kept``, or find the one that is there."""
-        frame, stored = new.frame, self._stored(new)
-        if stored is not None:
-            takes_label = stored.label is None and frame.label is not None
-            if takes_label:
-                self._write_label(stored.id, frame.label, frame.by, None)
-            return Added(self.frame(stored.id), new=False, labelled=takes_label)
-        frame_id = secrets.token_hex(16)
-        kept.append(frame_id)
-        self._pictures.keep(frame_id, frame.jpeg)
-        self._database.execute(
-            "INSERT INTO frames (id, taken_utc, source, width, height, content_hash, likeness, scene, reason,"
-            " size_bytes, version, guess, score) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                *(frame_id, _text(frame.taken_utc), frame.source, new.width, new.height),
-                *(new.content_hash, new.likeness, scene, frame.reason, new.size_bytes),
-                *((frame.said.version, frame.said.guess, frame.said.score) if frame.said else (None, None, None)),
-            ),
-        )
-        if frame.label is not None:
-            self._write_label(frame_id, frame.label, frame.by, None)
-        return Added(self.frame(frame_id), new=True, labelled=frame.label is not None)
+    def incoming(self) -> AbstractContextManager[Path]:
+        """A folder for files that :class:`NewFrame` names, on the store's disk; gone afterwards."""
+        return self.pictures.incoming()
+
+    # Labelling
 
     def label(self, frame_id: str, label: str, *, by: str, at_utc: datetime | None = None) -> None:
         """Say what a frame shows. When this returns, a power cut can't take it back.
@@ -255,52 +167,102 @@ class FrameStore:
         Raises:
             NotThereError: There is no such frame.
         """
-        with self._transaction():
-            self._write_label(checked(frame_id), label, by, at_utc)
+        with self.database.transaction() as connection:
+            labelling.write_label(connection, frame_id, label, by, at_utc)
 
-    def unlabel(self, frame_id: str) -> None:
-        """Take a label back.
+    def mark_unclear(self, frame_id: str, *, by: str, at_utc: datetime | None = None) -> None:
+        """Say that a person looked at a frame and could not tell; a label that it had is gone.
 
         Raises:
             NotThereError: There is no such frame.
         """
-        with self._transaction():
-            self._write_label(checked(frame_id), None, None, None)
+        with self.database.transaction() as connection:
+            labelling.write_unclear(connection, frame_id, by, at_utc)
 
-    def _write_label(self, frame_id: str, label: str | None, by: str | None, at_utc: datetime | None) -> None:
-        when = None if label is None else _text(at_utc or datetime.now(UTC))
-        changed = self._database.execute(
-            "UPDATE frames SET label = ?, labelled_utc = ?, labelled_by = ? WHERE id = ?",
-            (label, when, by, frame_id),
-        ).rowcount
-        if not changed:
-            raise _no_such(frame_id)
+    def take_back(self, frame_id: str) -> None:
+        """Take back a label or an "unclear": the frame waits as if nobody had looked.
+
+        Raises:
+            NotThereError: There is no such frame.
+        """
+        with self.database.transaction() as connection:
+            labelling.take_back(connection, frame_id)
+
+    def skip(self, frame_id: str) -> None:
+        """Put a frame off.
+
+        Raises:
+            NotThereError: There is no such frame.
+        """
+        with self.database.transaction() as connection:
+            labelling.skip(connection, frame_id, 1)
+
+    def unskip(self, frame_id: str) -> None:
+        """Take a :meth:`skip` back.
+
+        Raises:
+            NotThereError: There is no such frame.
+        """
+        with self.database.transaction() as connection:
+            labelling.skip(connection, frame_id, -1)
+
+    def rescore(self, said: Mapping[str, Said]) -> None:
+        """What a model says now, by frame; frames that are gone meanwhile are passed over."""
+        entries = list(said.items())
+        for start in range(0, len(entries), _AT_ONCE):
+            with self.database.transaction() as connection:
+                labelling.rescore(connection, dict(entries[start : start + _AT_ONCE]))
+
+    def note_lessons(self, night: str, labels: Collection[str]) -> int:
+        """That a night learns from this store's training frames of these labels; how many were new to that night."""
+        with self.database.transaction() as connection:
+            return labelling.note_lessons(connection, night, labels)
+
+    # Deleting
 
     def delete(self, frame_id: str) -> None:
-        """Remove a frame: features, row, file. Deleting what isn't there does nothing."""
-        self._features.forget(checked(frame_id))
-        with self._transaction():
-            scene = self._database.execute("DELETE FROM frames WHERE id = ? RETURNING scene", (frame_id,)).fetchone()
-            if scene is not None:
-                self._database.execute(
-                    "DELETE FROM scenes WHERE id = ? AND id NOT IN (SELECT scene FROM frames)", scene
-                )
-        self._pictures.remove(frame_id)
+        """Remove a frame, see :meth:`delete_all`."""
+        self.delete_all([frame_id])
 
-    def incoming(self) -> AbstractContextManager[Path]:
-        """A folder for files that :class:`NewFrame` names, on the store's disk; gone afterwards."""
-        return self._pictures.incoming()
+    def delete_all(self, frame_ids: Sequence[str]) -> int:
+        """Remove frames: rows, then features, thumbnails and files. Deleting what isn't there does nothing.
+
+        What a power cut leaves of it has no row any more, and goes at the next start.
+
+        Returns:
+            How many there were.
+        """
+        ids = [checked(frame_id) for frame_id in frame_ids]
+        gone = self.deleting(lambda connection: labelling.forget(connection, ids))
+        self.features.forget(ids)
+        self.pictures.remove(ids)
+        return gone
+
+    def deleting(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """A transaction that makes room; on a full disk it gets what was set aside for it.
+
+        Raises:
+            StoreError: The database refused.
+        """
+        try:
+            with self.database.transaction() as connection:
+                return work(connection)
+        except StoreError:
+            if not spend_reserve(self.root):
+                raise
+        with self.database.transaction() as connection:
+            return work(connection)
 
     def sweep(self) -> int:
         """Remove files and features without a row, which a kill or a power cut left; every start does it.
 
         Returns:
-            How many files that was.
+            How many files that was; where somebody is writing, the files are left for the next start.
         """
-        with self._transaction():
-            known = {str(row[0]) for row in self._database.execute("SELECT id FROM frames")}
-            swept = self._pictures.sweep(known)
-        self._features.keep_only(known)
+        with self.pictures.alone() as alone:
+            known = {row[0] for row in self.database.rows("SELECT id FROM frames")}
+            swept = self.pictures.sweep(known) if alone else 0
+        self.features.keep_only(known)
         return swept
 
     # Reading
@@ -311,9 +273,9 @@ class FrameStore:
         Raises:
             NotThereError: There is no such frame.
         """
-        found = self._select("frames.id = ?", [checked(frame_id)])
+        found = self.database.select("frames.id = ?", [checked(frame_id)])
         if not found:
-            raise _no_such(frame_id)
+            raise labelling.no_such(frame_id)
         return found[0]
 
     def frames(
@@ -328,17 +290,23 @@ class FrameStore:
             if value is not None:
                 where.append(f"{column} = ?")
                 values.append(value)
-        return self._select(" AND ".join(where), values)
+        return self.database.select(" AND ".join(where), values)
+
+    def some(self, ids: Sequence[str]) -> list[FrameRecord]:
+        """Those frames, in the order of their ids; those that aren't there are left out."""
+        return self.database.some([checked(frame_id) for frame_id in ids])
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
+        """The rows of a SELECT of this package's own, over the tables in :mod:`appliance.store.schema`."""
+        return self.database.rows(query, values)
 
     def counts(self) -> dict[str, dict[str, int]]:
         """Labelled frames per split and label."""
-        with self._lock:
-            rows = self._database.execute(
-                "SELECT split, label, COUNT(*) FROM frames JOIN scenes ON scene = scenes.id"
-                " WHERE label IS NOT NULL GROUP BY split, label ORDER BY split, label"
-            ).fetchall()
         counts: dict[str, dict[str, int]] = {}
-        for split, label, number in rows:
+        for split, label, number in self.rows(
+            "SELECT split, label, COUNT(*) FROM frames JOIN scenes ON scene = scenes.id"
+            " WHERE label IS NOT NULL GROUP BY split, label ORDER BY split, label"
+        ):
             counts.setdefault(split, {})[label] = number
         return counts
 
@@ -348,7 +316,7 @@ class FrameStore:
         Raises:
             StoreError: It is gone.
         """
-        return self._pictures.read(frame_id)
+        return self.pictures.read(frame_id)
 
     def pixels(self, frame_id: str) -> Pixels:
         """A frame's picture, uint8 [height, width, 3].
@@ -359,73 +327,53 @@ class FrameStore:
         """
         return decode(self.jpeg(frame_id), name=f"frame {frame_id}")
 
+    def thumbnail(self, frame_id: str) -> bytes:
+        """A small JPEG of a frame, 320 pixels wide; kept in a file beside the picture once it has been asked for.
+
+        Raises:
+            NotThereError: There is no such frame.
+            StoreError: Its picture is gone.
+            PictureError: It is damaged.
+        """
+        with self.written.counted():
+            data = self.pictures.thumbnail(frame_id)
+        if not self._known([frame_id]):
+            self.pictures.remove([frame_id])  # it was deleted meanwhile
+            raise labelling.no_such(frame_id)
+        return data
+
+    # Room
+
+    def size_bytes(self) -> int:
+        """What pictures, thumbnails, features and database take, from totals that are kept."""
+        ((pictures,),) = self.rows("SELECT size_bytes FROM totals")
+        return int(pictures + self.pictures.thumbnail_bytes + self.features.used_bytes() + self.database.used_bytes())
+
+    def room(self) -> RoomState:
+        """What it takes, what it may take, and whether frames are purged for that."""
+        return self._room.state()
+
+    def tidy(self) -> int:
+        """Delete what is too old, and what must go to keep within the limits; how many frames that was."""
+        with self.adding:
+            gone = self._room.tidy()
+        keep_reserve(self.root)
+        return gone
+
     # Small things
 
-    def _select(self, where: str, values: Sequence[str]) -> list[FrameRecord]:
-        query = f"SELECT {_COLUMNS} FROM frames JOIN scenes ON scene = scenes.id WHERE {where}"  # noqa: S608  # where: our own constants
-        with self._lock:
-            try:
-                rows = self._database.execute(f"{query} ORDER BY taken_utc, frames.rowid", values).fetchall()
-            except sqlite3.Error as error:
-                raise StoreError(f"The frame store can't be read ({error})", do="Check the disk") from error
-        return [_record(row) for row in rows]
+    def _known(self, ids: Sequence[str]) -> set[str]:
+        known: set[str] = set()
+        for start in range(0, len(ids), 500):
+            chunk = ids[start : start + 500]
+            found = self.rows(f"SELECT id FROM frames WHERE id IN ({marks(len(chunk))})", chunk)  # noqa: S608  # question marks only
+            known.update(row[0] for row in found)
+        return known
 
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._lock:
-            try:
-                self._database.execute("BEGIN IMMEDIATE")
-                try:
-                    yield
-                    self._database.execute("COMMIT")
-                except BaseException:
-                    if self._database.in_transaction:
-                        self._database.execute("ROLLBACK")
-                    raise
-            except sqlite3.Error as error:
-                raise StoreError(
-                    f"The frame store refused ({error})",
-                    means="Nothing was changed",
-                    do="If it is locked, wait for the import that is running; else check the disk",
-                ) from error
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """A new frame, looked at."""
-
-    frame: NewFrame
-    width: int
-    height: int
-    content_hash: str
-    likeness: bytes
-    size_bytes: int
-
-    @staticmethod
-    def of(frame: NewFrame) -> _Seen:
-        if frame.taken_utc.tzinfo is None:
-            raise ValueError(f"{frame.taken_utc} has no time zone")
-        data = frame.jpeg if isinstance(frame.jpeg, bytes) else frame.jpeg.read_bytes()
-        pixels = decode(data)
-        height, width = pixels.shape[:2]
-        return _Seen(frame, width, height, content_hash(pixels), likeness(pixels), len(data))
-
-
-def _block(frame: NewFrame) -> int | None:
-    return None if frame.source == IMPORTED else int(frame.taken_utc.timestamp()) // _BLOCK_S
-
-
-def _no_such(frame_id: str) -> NotThereError:
-    return NotThereError(f"There is no frame {frame_id}", do="Reload the page: it may have been deleted")
-
-
-def _record(row: Sequence[object]) -> FrameRecord:
-    values = list(row)
-    values[1] = datetime.fromisoformat(str(values[1]))
-    values[10] = None if values[10] is None else datetime.fromisoformat(str(values[10]))
-    values[16] = bool(values[16])
-    return FrameRecord(*values)  # type: ignore[arg-type]  # in the order of _COLUMNS; STRICT tables keep the types
-
-
-def _text(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds")
+    def _fill_in_sizes(self) -> None:
+        """Frames of earlier releases don't know how large their files are."""
+        unsized = [row[0] for row in self.rows("SELECT id FROM frames WHERE size_bytes = 0")]
+        if unsized:
+            sizes = [(self.pictures.size_bytes(frame_id), frame_id) for frame_id in unsized]
+            with self.database.transaction() as connection:
+                connection.executemany("UPDATE frames SET size_bytes = ? WHERE id = ?", sizes)

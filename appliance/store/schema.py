@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 from appliance.errors import StoreError
@@ -32,8 +33,9 @@ CREATE INDEX frames_by_scene ON frames(scene);
 CREATE INDEX frames_by_label ON frames(label);
 """
 # reason: why it was kept; version, guess, score: what a model said of it last; unclear: a person could not tell, who
-# and when stand in labelled_by and labelled_utc. lessons: which frames a night's training used. deletions: that
-# something was deleted, never what it showed.
+# and when stand in labelled_by and labelled_utc. lessons: which frames a night's training used. totals: kept by
+# triggers, so that nobody ever has to add up a hundred thousand sizes. deletions: that something was deleted, never
+# what it showed; done: every copy is gone. doomed: frames of deletions that aren't done.
 _SECOND = """
 ALTER TABLE frames ADD COLUMN reason TEXT NOT NULL DEFAULT '';
 ALTER TABLE frames ADD COLUMN size_bytes INTEGER NOT NULL DEFAULT 0;
@@ -44,7 +46,30 @@ ALTER TABLE frames ADD COLUMN unclear INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE frames ADD COLUMN skipped INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX frames_by_time ON frames(taken_utc);
 CREATE INDEX frames_waiting ON frames(skipped, score) WHERE label IS NULL AND unclear = 0;
+CREATE INDEX frames_unlabelled ON frames(taken_utc) WHERE label IS NULL;
 CREATE INDEX scenes_by_block ON scenes(block);
+DROP INDEX frames_by_label;
+CREATE INDEX frames_by_label ON frames(label, taken_utc) WHERE label IS NOT NULL;
+CREATE INDEX frames_waiting_by_reason ON frames(reason, skipped, id) WHERE label IS NULL AND unclear = 0;
+CREATE INDEX frames_answered ON frames(labelled_utc) WHERE labelled_utc IS NOT NULL;
+CREATE INDEX frames_disputed ON frames(version, score) WHERE guess <> label;
+CREATE INDEX frames_labelled ON frames(scene, label, reason) WHERE label IS NOT NULL;
+CREATE INDEX frames_unclear ON frames(taken_utc) WHERE unclear = 1;
+CREATE TABLE totals (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    frames INTEGER NOT NULL,
+    size_bytes INTEGER NOT NULL
+) STRICT;
+INSERT INTO totals SELECT 1, COUNT(*), COALESCE(SUM(size_bytes), 0) FROM frames;
+CREATE TRIGGER frame_comes AFTER INSERT ON frames BEGIN
+    UPDATE totals SET frames = frames + 1, size_bytes = size_bytes + NEW.size_bytes;
+END;
+CREATE TRIGGER frame_goes AFTER DELETE ON frames BEGIN
+    UPDATE totals SET frames = frames - 1, size_bytes = size_bytes - OLD.size_bytes;
+END;
+CREATE TRIGGER frame_is_sized AFTER UPDATE OF size_bytes ON frames BEGIN
+    UPDATE totals SET size_bytes = size_bytes + NEW.size_bytes - OLD.size_bytes;
+END;
 CREATE TABLE lessons (
     night TEXT NOT NULL,
     frame TEXT NOT NULL REFERENCES frames(id) ON DELETE CASCADE,
@@ -58,8 +83,17 @@ CREATE TABLE deletions (
     what TEXT NOT NULL,
     frames INTEGER NOT NULL,
     labelled INTEGER NOT NULL,
-    nights TEXT NOT NULL
+    events INTEGER NOT NULL DEFAULT 0,
+    nights TEXT NOT NULL,
+    begin_utc TEXT,
+    end_utc TEXT,
+    done INTEGER NOT NULL DEFAULT 0
 ) STRICT;
+CREATE TABLE doomed (
+    deletion INTEGER NOT NULL REFERENCES deletions(id),
+    frame TEXT NOT NULL,
+    PRIMARY KEY (deletion, frame)
+) STRICT, WITHOUT ROWID;
 """
 _STEPS = (_FIRST, _SECOND)  # the schema's version is how many of them have been taken
 
@@ -91,6 +125,7 @@ def _open(path: Path, must_exist: bool) -> sqlite3.Connection:
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = FULL")  # what the page calls saved survives a power cut
         database.execute("PRAGMA foreign_keys = ON")
+        database.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten, not just unlisted
         (answer,) = database.execute("PRAGMA quick_check(1)").fetchone()
         if answer != "ok":
             raise sqlite3.DatabaseError(answer)
@@ -102,6 +137,8 @@ def _open(path: Path, must_exist: bool) -> sqlite3.Connection:
 
 
 def _migrate(database: sqlite3.Connection, path: Path, must_exist: bool) -> None:
+    if database.execute("PRAGMA user_version").fetchone() == (VERSION,):
+        return  # without a byte written: the disk may be full
     database.execute("BEGIN IMMEDIATE")
     try:
         (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -118,10 +155,21 @@ def _migrate(database: sqlite3.Connection, path: Path, must_exist: bool) -> None
                 do="Upgrade Sitecam on this machine",
             )
         for step in _STEPS[version:]:
-            for statement in step.split(";"):
+            for statement in _statements(step):
                 database.execute(statement)
         database.execute(f"PRAGMA user_version = {VERSION}")
         database.execute("COMMIT")
     except BaseException:
-        database.execute("ROLLBACK")
+        if database.in_transaction:  # SQLite ends it by itself where the disk is full
+            database.execute("ROLLBACK")
         raise
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script; a trigger has semicolons inside."""
+    statement = ""
+    for piece in script.split(";"):
+        statement += f"{piece};"
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""

@@ -1,37 +1,46 @@
-"""The camera's page: its routes."""
+"""The camera's page: one app of routers, behind its guards."""
 
 from __future__ import annotations
 
-import asyncio
-import json
 import zoneinfo
-from collections.abc import AsyncIterator, Collection
-from contextlib import aclosing
-from http import HTTPStatus
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
+from fastapi import APIRouter, FastAPI, Request
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
-from starlette.staticfiles import StaticFiles
-from starlette.types import Send
 
+from appliance import __version__
+from appliance.accounts import Accounts
 from appliance.errors import ConfigError
-from appliance.web.guards import LOOPBACK_NAMES, HeaderGuard, HostGuard, as_in_url, error_response
-from appliance.web.snapshot import snapshot
+from appliance.web.api import accounts as people
+from appliance.web.api import live, session
+from appliance.web.bodies import BodyGuard
+from appliance.web.door import Door
+from appliance.web.guards import LOOPBACK_NAMES, HeaderGuard, HostGuard, as_in_url
+from appliance.web.login import LoginGuard
+from appliance.web.origin import SameOriginGuard
+from appliance.web.pages import LOGIN_PATH, STATIC, STATIC_PATH, page_routes
+from appliance.web.problems import RESPONSES, answer_problems
 from appliance.web.source import PageSource
 from appliance.web.stream import PictureStream
+from appliance.web.throttle import Throttle
 
-STATIC = Path(__file__).parent / "static"
-EVENT_INTERVAL_S = 0.25
-_BOUNDARY = b"--picture\r\n"
+__all__ = ["OPEN_PATHS", "STATIC", "create_app"]
+
+#: Everything that answers somebody who isn't logged in, beside the files below /static/.
+OPEN_PATHS = frozenset({LOGIN_PATH, session.LOGIN, session.FIRST, live.HEALTH_PATH})
 
 
-def create_app(source: PageSource, *, time_zone: str, hosts: Collection[str] = ()) -> Starlette:
+def create_app(
+    source: PageSource,
+    *,
+    time_zone: str,
+    accounts: Accounts,
+    hosts: Collection[str] = (),
+    https: bool = True,
+    routers: Sequence[APIRouter] = (),
+    open_with: Mapping[str, Callable[[Request], bool]] | None = None,
+    throttle: Throttle | None = None,
+) -> FastAPI:
     """The page of one camera.
 
     Its ``state.pictures`` is the :class:`PictureStream`: closing that ends every endless answer.
@@ -39,7 +48,12 @@ def create_app(source: PageSource, *, time_zone: str, hosts: Collection[str] = (
     Args:
         source: The live loop.
         time_zone: The site's, as an IANA name.
+        accounts: Who may come in.
         hosts: Names it answers to beside the loopback ones, without port.
+        https: Whether it is served over TLS; off only on loopback.
+        routers: Its other nouns, each behind the login like everything else.
+        open_with: Paths with a key of their own, and what tells whether a request brings it.
+        throttle: Slows down guessing.
 
     Raises:
         ConfigError: The time zone is unknown.
@@ -53,91 +67,29 @@ def create_app(source: PageSource, *, time_zone: str, hosts: Collection[str] = (
             do='Write [page] time_zone in sitecam.toml like "Europe/Berlin"',
         ) from error
     pictures = PictureStream(source)
-
-    def page(_: Request) -> Response:
-        return FileResponse(STATIC / "index.html")
-
-    def status(_: Request) -> Response:
-        return JSONResponse(snapshot(source, zone))
-
-    def health(_: Request) -> Response:
-        state = source.status()
-        fault = state.camera_fault or state.model_fault
-        if fault:
-            return error_response(503, fault, "This camera is not watching", "Open / for its state")
-        return JSONResponse({"healthy": True})
-
-    def stream(request: Request) -> Response:
-        return _endless(request, _parts(pictures), "multipart/x-mixed-replace; boundary=picture")
-
-    def events(request: Request) -> Response:
-        return _endless(request, _events(pictures, source, zone), "text/event-stream")
-
-    app = Starlette(
-        routes=[
-            Route("/", page),
-            Route("/stream.mjpg", stream),
-            Route("/api/status", status),
-            Route("/api/events", events),
-            Route("/healthz", health),
-            Mount("/static", StaticFiles(directory=STATIC)),
-        ],
+    door = Door(accounts, throttle or Throttle(), https=https)
+    app = FastAPI(
+        title="Sitecam",
+        version=__version__,
+        docs_url=None,  # FastAPI's own come with scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+        responses=RESPONSES,
+        routes=page_routes(),
         middleware=[
             Middleware(HeaderGuard),
             Middleware(HostGuard, names=LOOPBACK_NAMES | {as_in_url(host) for host in hosts}),
+            Middleware(SameOriginGuard, https=https),
+            Middleware(
+                LoginGuard, who=door.who, open_paths=OPEN_PATHS, open_folders=(STATIC_PATH,), open_with=open_with or {}
+            ),
+            Middleware(BodyGuard),
         ],
-        exception_handlers={HTTPException: _refused, Exception: _broken},
     )
+    own = (live.router(source, pictures, zone), session.router(source, accounts, door), people.router(accounts, zone))
+    for routes in (*own, *routers):
+        app.include_router(routes)
+    answer_problems(app)
     app.state.pictures = pictures
+    app.state.door = door
     return app
-
-
-class _EndlessResponse(StreamingResponse):
-    """Closes what it streams from as soon as the viewer is gone, not when Python gets round to it."""
-
-    async def stream_response(self, send: Send) -> None:
-        iterator: Any = self.body_iterator
-        async with aclosing(iterator):
-            await super().stream_response(send)
-
-
-def _endless(request: Request, content: AsyncIterator[bytes], media_type: str) -> Response:
-    if request.method == "HEAD":  # would otherwise run for ever without sending anything
-        return Response(media_type=media_type)
-    return _EndlessResponse(content, media_type=media_type)
-
-
-async def _parts(pictures: PictureStream) -> AsyncIterator[bytes]:
-    """The pictures as parts. Each boundary goes out with the part before it: browsers show a part at its end."""
-    yield _BOUNDARY
-    async with aclosing(pictures.pictures()) as stream:  # type: ignore[type-var]  # an async generator has aclose
-        async for picture in stream:
-            head = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(picture)
-            yield head + picture + b"\r\n" + _BOUNDARY
-
-
-async def _events(pictures: PictureStream, source: PageSource, zone: zoneinfo.ZoneInfo) -> AsyncIterator[bytes]:
-    yield b"retry: 1000\n\n"
-    while not pictures.closing:
-        state = await asyncio.to_thread(snapshot, source, zone)
-        yield f"data: {json.dumps(state, separators=(',', ':'))}\n\n".encode()
-        await asyncio.sleep(EVENT_INTERVAL_S)
-
-
-async def _refused(request: Request, error: Exception) -> Response:
-    status = error.status_code if isinstance(error, HTTPException) else HTTPStatus.BAD_REQUEST
-    if status == HTTPStatus.NOT_FOUND:
-        return error_response(404, f"There is nothing at {request.url.path}", do="Open / for the page")
-    response = error_response(status, f"{request.method} {request.url.path}: {HTTPStatus(status).phrase}")
-    response.headers.update(getattr(error, "headers", None) or {})
-    return response
-
-
-async def _broken(_: Request, __: Exception) -> Response:
-    """The server logs the exception itself."""
-    return error_response(
-        500,
-        "The page made a mistake of its own",
-        "The camera goes on working",
-        "Look at the log with `journalctl -u sitecam-camera`",
-    )

@@ -5,6 +5,7 @@ Both are plain ASGI wrappers, because the picture stream never ends and must not
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Collection, Mapping
 
 from starlette.datastructures import MutableHeaders
@@ -36,7 +37,8 @@ class HostGuard:
     """Answers only to names that are ours.
 
     A page of a stranger can have its own name point to 127.0.0.1 and then read what we answer (DNS rebinding);
-    its name is in the Host header.
+    its name is in the Host header. An address can't be made to point elsewhere: the one that a request was sent to is
+    good, so that a camera is found under whatever address the network gave it.
 
     Args:
         app: What is behind.
@@ -51,7 +53,8 @@ class HostGuard:
         """Pass on, or refuse with 421."""
         if scope["type"] == "http":
             hosts = [value.decode("latin-1").lower() for key, value in scope["headers"] if key == b"host"]
-            if len(hosts) != 1 or _without_port(hosts[0]) not in self._names:
+            name = _without_port(hosts[0]) if len(hosts) == 1 else ""
+            if name not in self._names and name != _sent_to(scope):
                 refusal = error_response(
                     421,
                     f"This page does not answer to the name {', '.join(hosts) or '(none)'}",
@@ -75,7 +78,7 @@ class HeaderGuard:
             await self._app(scope, receive, send)
             return
         # Our own files may be kept, but must be asked after: an upgrade shows at once.
-        own_file = scope["path"] == "/" or scope["path"].startswith("/static/")
+        own_file = scope["path"].startswith("/static/")
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -90,6 +93,15 @@ class HeaderGuard:
 def as_in_url(host: str) -> str:
     """A host as it stands in an address and in the Host header: lower case, IPv6 in brackets."""
     return f"[{host.lower()}]" if ":" in host and not host.startswith("[") else host.lower()
+
+
+def _sent_to(scope: Scope) -> str:
+    """This machine's address that a request came to, as it stands in the Host header."""
+    server = scope.get("server")
+    try:
+        return as_in_url(str(ipaddress.ip_address(server[0]))) if server else "(none)"
+    except ValueError:
+        return "(none)"  # no address: a test's server, or a socket file
 
 
 def _without_port(host: str) -> str:

@@ -1,13 +1,15 @@
-"""The page's state as JSON: one shape for ``/api/status`` and every event of ``/api/events``."""
+"""The page's state as JSON: one shape for ``/api/status`` and every event of ``/api/live``."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from appliance.events import Event
 from appliance.frame import Decision, Frame
+from appliance.system import SystemState
 from appliance.web.source import PageSource, PageStatus
 
 _MINUTES, _SECONDS = "%H:%M", "%H:%M:%S"
@@ -41,7 +43,7 @@ def snapshot(source: PageSource, zone: tzinfo) -> dict[str, Any]:
         },
         "faults": {"camera": status.camera_fault, "model": status.model_fault},
         "conditions": [
-            {"kind": each.kind, "sentence": each.sentence, **_times("since", each.since_utc, now, zone, clock=_SECONDS)}
+            {"kind": each.kind, "sentence": each.sentence, **times("since", each.since_utc, now, zone, clock=_SECONDS)}
             for each in status.conditions
         ],
         "trial": status.trial and {"version": status.trial.version, "state": status.trial.state},
@@ -53,8 +55,14 @@ def snapshot(source: PageSource, zone: tzinfo) -> dict[str, Any]:
             "round": night.round,
             "rounds": night.rounds,
             "message": night.message,
-            **_times("updated", night.updated_utc, now, zone),
+            **times("updated", night.updated_utc, now, zone),
         },
+        "tonight": status.tonight,
+        "recorder": status.recorder,
+        "system": status.system and _system(status.system),
+        "store": status.store and asdict(status.store),
+        "queue": status.queue and asdict(status.queue),
+        "neighbours": [asdict(each) for each in status.neighbours],
         "last_verdict": verdict
         and {
             "version": verdict.version,
@@ -62,7 +70,7 @@ def snapshot(source: PageSource, zone: tzinfo) -> dict[str, Any]:
             "sentence": verdict.sentence,
             "state": verdict.state,
             "quarantined": verdict.quarantined,
-            **_times("at", verdict.at_utc, now, zone),
+            **times("at", verdict.at_utc, now, zone),
         },
     }
 
@@ -102,18 +110,23 @@ def _event(event: Event, now: datetime, zone: tzinfo) -> dict[str, Any]:
         "kind": event.kind,
         "sentence": event.sentence,
         "detail": {name: _number(value) for name, value in event.detail.items()},
-        **_times("began", event.began_utc, now, zone, clock=_SECONDS),
-        **_times("ended", event.ended_utc, now, zone, clock=_SECONDS),
+        **times("began", event.began_utc, now, zone, clock=_SECONDS),
+        **times("ended", event.ended_utc, now, zone, clock=_SECONDS),
         "lasted_s": None if lasted is None else round(max(0.0, lasted), 1),
     }
+
+
+def _system(system: SystemState) -> dict[str, Any]:
+    """Figures for programs, ``lines`` and ``warnings`` for people."""
+    return {**asdict(system), "lines": system.lines(), "warnings": list(system.warnings)}
 
 
 def _model(status: PageStatus, now: datetime, zone: tzinfo) -> dict[str, Any]:
     return {
         "version": status.model_version,
-        **_times("since", status.model_since_utc, now, zone),
+        **times("since", status.model_since_utc, now, zone),
         "history": [
-            {"version": change.version, **_times("since", change.since_utc, now, zone)} for change in status.history
+            {"version": change.version, **times("since", change.since_utc, now, zone)} for change in status.history
         ],
     }
 
@@ -123,9 +136,18 @@ def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, 4)
 
 
-def _times(
+def times(
     name: str, at: datetime | None, now: datetime, zone: tzinfo, *, clock: str = _MINUTES
 ) -> dict[str, str | None]:
+    """A time twice, as ``NAME_utc`` for programs and as ``NAME`` for screens; both None where there is none.
+
+    Args:
+        name: What it is called.
+        at: Timezone-aware.
+        now: Likewise; the day is left out where it is today's.
+        zone: The site's time zone.
+        clock: How the time of day looks on screens.
+    """
     if at is None:
         return {f"{name}_utc": None, name: None}
     return {f"{name}_utc": at.isoformat(), name: _on_screen(at, now, zone, clock)}

@@ -9,6 +9,8 @@ from typing import Protocol
 from appliance.events import Event
 from appliance.frame import Decision, Frame
 from appliance.night_status import IDLE, NightStatus
+from appliance.status import Neighbour, QueueState, StoreState
+from appliance.system import SystemState
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,12 @@ class PageStatus:
         trial: A version on its way into the loop.
         alarm: The event that lasts: somebody must hear of it now.
         events: The last ones, newest first.
+        system: The machine; None where nobody has looked yet.
+        store: The frame store; likewise.
+        queue: What waits for a person; likewise.
+        neighbours: Who is told of events.
+        tonight: The plan, in a sentence.
+        recorder: Which live frames are kept, in a sentence.
     """
 
     camera: str
@@ -112,6 +120,12 @@ class PageStatus:
     trial: PageTrial | None = None
     alarm: Event | None = None
     events: tuple[Event, ...] = ()
+    system: SystemState | None = None
+    store: StoreState | None = None
+    queue: QueueState | None = None
+    neighbours: tuple[Neighbour, ...] = ()
+    tonight: str = ""
+    recorder: str = ""
 
 
 class PageSource(Protocol):

@@ -26,7 +26,8 @@ from server.demo.evaluate import Evaluation, evaluate_impulse
 from server.demo.fleet_page import FleetPage, open_fleet_page
 from server.demo.letting_in import let_cameras_in
 from server.demo.options import Options, parse
-from server.demo.programs import Programs, page_state, wait_for_page
+from server.demo.pages import NAME, page_state, visitor
+from server.demo.programs import Programs, wait_for_page
 from server.demo.site import DemoCamera, DemoSite, lay_out
 from server.demo.table import CameraRow, Table
 from server.fleet_init import make_fleet
@@ -102,7 +103,7 @@ class Demo:
                 for camera in site.cameras
             }
             for camera in site.cameras:
-                print(f"  {camera.page}  {camera.name} runs version {before[camera.name]}")
+                print(f"  {camera.page}  {camera.name} runs version {before[camera.name]}; {_login(camera)}")
             time.sleep(5)  # the loops' steady pace, to hold the swap against
         with self._part("night", "The night"):
             night = self._night(site, settings, programs, superlink)
@@ -215,7 +216,7 @@ class Demo:
         if not self._options.once:
             print(f"\nThe pages stay up until Ctrl-C:\n  {fleet.url}  the fleet, password {fleet.password}")
             for camera in site.cameras:
-                print(f"  {camera.page}  {camera.name}", flush=True)
+                print(f"  {camera.page}  {camera.name}, {_login(camera)}", flush=True)
             threading.Event().wait()
         return EXIT_SHORT if wrong else 0
 
@@ -229,6 +230,10 @@ class Demo:
 
 def _decides(state: dict[str, object]) -> bool:
     return state["decision"] is not None
+
+
+def _login(camera: DemoCamera) -> str:
+    return f"name {NAME}, password {visitor(camera).password}"
 
 
 def _night_of(camera: DemoCamera) -> str:

@@ -11,9 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
-import httpx
-
 from appliance.errors import NightError, SitecamError
+from server.demo.pages import page_state
 from server.demo.site import DemoCamera
 
 logger = logging.getLogger(__name__)
@@ -129,16 +128,6 @@ class Programs:
             for process in self._running.values():
                 if process.poll() is None:
                     process.kill()
-
-
-def page_state(camera: DemoCamera) -> dict[str, Any] | None:
-    """What a camera's page says; None where it doesn't answer."""
-    try:
-        answer = httpx.get(f"{camera.page}api/status", timeout=5, trust_env=False)
-        answer.raise_for_status()
-        return dict(answer.json())
-    except httpx.HTTPError:
-        return None
 
 
 def wait_for_page(

@@ -82,7 +82,7 @@ def lay_out(options: Options) -> DemoSite:
         name, port = f"gate-{number}", options.page_port + number - 1
         config = root / f"{name}.toml"
         config.write_text(_camera_toml(name, folder / "test", port, options.rate_fps), encoding="utf-8")
-        cameras.append(DemoCamera(name, config, root / name, folder, f"http://127.0.0.1:{port}/"))
+        cameras.append(DemoCamera(name, config, root / name, folder, f"https://127.0.0.1:{port}/"))
     evaluate = options.evaluate
     if evaluate is None and options.data is None:
         evaluate = pictures / "evaluate"

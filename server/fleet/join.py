@@ -1,9 +1,10 @@
-"""The routes by which a camera joins: JSON in, JSON out, small and bounded."""
+"""The enrol door: how a camera joins, and gets its page's certificate. JSON in, JSON out, small and bounded."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
@@ -13,16 +14,19 @@ from starlette.routing import Route
 
 from appliance.errors import CertificateError, ConfigError, SitecamError
 from appliance.join_code import PREFIX
+from appliance.page_request import PATH
 from appliance.web.guards import error_response
 from server.admission import Admission
-from server.reception import Reception, garbled
+from server.join_messages import garbled
+from server.page_certificates import PageCertificates
+from server.reception import Reception
 
 MAX_BODY_BYTES = 16 * 1024
 
 
-def join_routes(admission: Admission) -> list[Route]:
-    """What cameras ask before they belong to the fleet; no login, because a code is one."""
-    reception = Reception(admission)
+def join_routes(admission: Admission, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> list[Route]:
+    """What cameras ask; no login, because a code is one, and later the key that a person let in."""
+    reception, certificates = Reception(admission), PageCertificates(admission, clock)
 
     async def hello(request: Request) -> Response:
         return await _answer(reception.hello, await _body(request), _address(request))
@@ -36,7 +40,11 @@ def join_routes(admission: Admission) -> list[Route]:
     async def bundle(request: Request) -> Response:
         return await _answer(reception.bundle, request.path_params["number"], _token(request))
 
+    async def page(request: Request) -> Response:
+        return await _answer(certificates.issue, await _body(request), _address(request))
+
     return [
+        Route(f"{PREFIX}{PATH}", _guarded(page), methods=["POST"]),
         Route(f"{PREFIX}hello", _guarded(hello), methods=["POST"]),
         Route(f"{PREFIX}request", _guarded(ask), methods=["POST"]),
         Route(f"{PREFIX}request/{{number:int}}", _guarded(state), methods=["GET"]),

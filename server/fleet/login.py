@@ -1,7 +1,6 @@
 """The one door of the fleet page: who may ask for what, and how a person comes in and leaves.
 
-Both guards are plain ASGI wrappers that refuse unless a path is named as open: a route that somebody adds later is
-behind the login by itself.
+The guards are those of the cameras' pages, told what is open here.
 """
 
 from __future__ import annotations
@@ -14,10 +13,11 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, RedirectResponse, Response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
-from appliance.errors import StoreError
+from appliance.web import login, origin
 from appliance.web.guards import error_response
+from appliance.web.roles import Caller
 from server.fleet.password import Password
 from server.fleet.sessions import Sessions
 from server.fleet.throttle import Throttle
@@ -27,52 +27,18 @@ JOIN_PATHS = "/v1/enrol/"  # cameras that ask to join have no password; server/f
 OPEN_PATHS = frozenset({"/login", "/api/login"})
 OPEN_FOLDER = "/static/"
 _MOST_BYTES = 10_000
+_PERSON = Caller("page", "admin")  # one password, so one person
 _STATIC = Path(__file__).parent / "static"
 
 
-class SameOriginGuard:
-    """Lets only this page's own scripts change anything: POST, JSON, and from the same origin.
-
-    Browsers send Sec-Fetch-Site with every request over HTTPS, and no page can forge it; older ones send Origin with
-    every POST.
-    """
+class SameOriginGuard(origin.SameOriginGuard):
+    """Lets only this page's own scripts change anything; cameras that ask to join are no browsers."""
 
     def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or refuse with 403, 405 or 415."""
-        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
-            request = Request(scope)
-            if not request.url.path.startswith(JOIN_PATHS):
-                refusal = _foreign(request)
-                if refusal is not None:
-                    await refusal(scope, receive, send)
-                    return
-        await self._app(scope, receive, send)
+        super().__init__(app, exempt=(JOIN_PATHS,), uploads={})
 
 
-def _foreign(request: Request) -> Response | None:
-    if request.method != "POST":
-        refusal = error_response(405, f"Nothing here answers to {request.method}")
-        refusal.headers["Allow"] = "GET, HEAD, POST"
-        return refusal
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        return error_response(415, "What was sent is not JSON", "Nothing was changed", "Send it as application/json")
-    site = request.headers.get("sec-fetch-site")
-    origin = request.headers.get("origin", "")
-    own = site == "same-origin" if site is not None else origin == f"https://{request.headers.get('host', '')}"
-    if not own:
-        return error_response(
-            403,
-            "This did not come from the fleet page itself",
-            "Another site's page may have tried to act in your name; nothing was changed",
-            "Use the fleet page; a program sends the page's address as its Origin header",
-        )
-    return None
-
-
-class LoginGuard:
+class LoginGuard(login.LoginGuard):
     """Lets nobody past without a session, but to the login page, its files and the door for cameras.
 
     Args:
@@ -82,33 +48,17 @@ class LoginGuard:
     """
 
     def __init__(self, app: ASGIApp, sessions: Sessions, password: Password) -> None:
-        self._app = app
-        self._sessions = sessions
-        self._password = password
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on, or refuse: programs with 401, people by a way to the login page."""
-        if scope["type"] == "http" and not self._open(scope["path"]):
-            refusal = self._refusal(Request(scope))
-            if refusal is not None:
-                await refusal(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-    @staticmethod
-    def _open(path: str) -> bool:
-        return path in OPEN_PATHS or path.startswith((OPEN_FOLDER, JOIN_PATHS))
-
-    def _refusal(self, request: Request) -> Response | None:
-        try:
+        def who(request: Request) -> Caller | None:
             token = token_of(request)
-            if token and self._sessions.holds(token, self._password.mark()):
-                return None
-        except StoreError as error:
-            return error_response(503, error.what, error.means, error.do)
-        if not request.url.path.startswith("/api/"):
-            return RedirectResponse("/login", 303)
-        return error_response(401, "You are not logged in", "The fleet is shown after login only", "Log in at /login")
+            return _PERSON if token and sessions.holds(token, password.mark()) else None
+
+        super().__init__(
+            app,
+            who=who,
+            open_paths=OPEN_PATHS,
+            open_folders=(OPEN_FOLDER, JOIN_PATHS),
+            means="The fleet is shown after login only",
+        )
 
 
 class Door:

@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 from appliance.errors import SitecamError
-from tests.benchmarks import decisions, fleet, live, night, precision, soak, strategies, swap
+from tests.benchmarks import decisions, fleet, live, night, page, precision, soak, strategies, swap
 
 BENCHMARKS = {
     "live": (live, "what the live loop adds to a bare invoke, start-up times, memory and CPU"),
@@ -20,6 +20,7 @@ BENCHMARKS = {
     "night": (night, "the tutorial's recipe against ours: CPU, memory, bytes, accuracy; and 20,000 frames"),
     "fleet": (fleet, "10 to 1,000 cameras against one SuperLink, some silent, some hostile"),
     "strategies": (strategies, "ways to one head on even and skewed data, and the price of noise"),
+    "page": (page, "labels per second, viewers against the loop's rate, a store of 100,000 frames"),
     "precision": (precision, "int8 against float32 backbone: size, time, accuracy"),
 }
 

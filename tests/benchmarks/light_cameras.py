@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MessageType, RecordDict
 
-from appliance.config import AlarmSettings, CameraSettings, ModelSettings, NightSettings, PageSettings, Settings
+from appliance.config import CameraSettings, Settings
 from appliance.errors import SitecamError
 from appliance.models.head import Array, Head
 from appliance.models.manifest import Manifest
@@ -151,9 +151,7 @@ class LightCamera:
         }
         own = folder / part.name
         own.mkdir(parents=True)
-        settings = Settings(
-            own, CameraSettings(part.name), ModelSettings(), AlarmSettings(), PageSettings(), NightSettings()
-        )
+        settings = Settings(own, CameraSettings(part.name))
         camera = _Numbers(
             settings, CameraPaths(own), shelf, "benchmark", own / "closing", threading.Event(), self.frames
         )

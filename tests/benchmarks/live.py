@@ -127,7 +127,7 @@ def _by_turns(
     bare_ms, loop_ms, decisions, used_s = [], [], 0, np.zeros(2)
     with rig.Camera(site) as camera:
         first_s = camera.wait_for_decisions(1)
-        with rig.viewer(site.port):
+        with rig.viewer(site):
             camera.wait_for_decisions(200)
             pids = [camera.pid, *rig.children_of(camera.pid)]
             for _ in range(turns):

@@ -18,7 +18,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import httpx
 import numpy as np
 
 from appliance.eim.runner import start_impulse
@@ -32,6 +31,8 @@ from appliance.ports import free_port
 from appliance.vision import InputSpec, encode_jpeg
 from server.backbone import resolve
 from server.config import Precision
+from server.demo.pages import Visitor, visitor
+from server.demo.site import DemoCamera
 from tests.fakes.enrolled import join
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,6 +132,14 @@ class Site:
         """Its models, as the night process sees them."""
         return Shelf(self.paths.models, self.fleet.public_key)
 
+    def visitor(self) -> Visitor:
+        """Somebody who is logged in to its page, which must be up."""
+        page = f"https://127.0.0.1:{self.port}/"
+        found = visitor(DemoCamera(_NAME, self.config, self.paths.root, self.config.parent / "pictures", page))
+        if found.state() is None:
+            raise SitecamError("The camera's page doesn't answer")
+        return found
+
 
 def make_site(root: Path, graph: bytes, *, rate_fps: float, threads: int = 1, soak_decisions: int = 150) -> Site:
     """An enrolled camera that replays eight pictures of 640 x 480."""
@@ -226,17 +235,19 @@ class Camera:
 
 
 @contextmanager
-def viewer(port: int) -> Iterator[None]:
-    """Somebody who has the page open: the picture's stream and the events, read as they come."""
+def viewer(site: Site) -> Iterator[None]:
+    """Somebody who has the page open: the picture's stream and the live state, read as they come."""
     stopping = threading.Event()
+    visitor = site.visitor()
 
     def watch(path: str) -> None:
-        with httpx.stream("GET", f"http://127.0.0.1:{port}{path}", timeout=30, trust_env=False) as answer:
+        with visitor.browser() as browser, browser.stream("GET", path, timeout=30) as answer:
+            answer.raise_for_status()
             for _ in answer.iter_raw():
                 if stopping.is_set():
                     return
 
-    threads = [threading.Thread(target=watch, args=(path,), daemon=True) for path in ("/stream.mjpg", "/api/events")]
+    threads = [threading.Thread(target=watch, args=(path,), daemon=True) for path in ("stream.mjpg", "api/live")]
     for thread in threads:
         thread.start()
     try:

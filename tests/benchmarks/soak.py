@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
         site = rig.make_site(Path(name) / "site", graph, rate_fps=400)
         with rig.Camera(site) as camera:
             camera.wait_for_decisions(1)
-            with rig.viewer(site.port):
+            with rig.viewer(site):
                 figures = _measure(camera, options.frames)
     print(
         f"{figures['decisions']} decisions in {figures['seconds']:.0f} s ({figures['decisions_per_s']:.0f}/s),"

@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
         site = rig.make_site(Path(name) / "site", graph, rate_fps=options.fps, soak_decisions=options.soak)
         with rig.Camera(site) as camera:
             camera.wait_for_decisions(1)
-            with rig.viewer(site.port):
+            with rig.viewer(site):
                 figures = _measure(camera, options)
     left = figures["left_behind"]
     gaps = (

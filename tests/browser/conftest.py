@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from appliance.web.app import create_app
 from appliance.web.server import PageServer
 from tests.browser.chromium import Chromium, Tab
 from tests.browser.looking import LIVE, SIZES
+from tests.fakes.camera_page import let_in_app
 from tests.fakes.page_source import FakePageSource
 
 
@@ -28,8 +28,9 @@ def source() -> FakePageSource:
 
 
 @pytest.fixture
-def server(source: FakePageSource) -> Iterator[PageServer]:
-    running = PageServer(create_app(source, time_zone="Europe/Berlin"), "127.0.0.1", 0)
+def server(source: FakePageSource, tmp_path: Path) -> Iterator[PageServer]:
+    """The live page, as somebody sees it who is logged in."""
+    running = PageServer(let_in_app(source, tmp_path / "camera"), "127.0.0.1", 0)
     running.start()
     yield running
     running.stop()

@@ -27,7 +27,7 @@ _TEXTS = """(() => {
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walker.nextNode()) {
     const node = walker.currentNode, parent = node.parentElement;
-    if (!node.data.trim() || parent.closest('.unseen, .skip, noscript') || !parent.checkVisibility()) continue;
+    if (!node.data.trim() || parent.closest('.unseen, .skip, #nav, noscript') || !parent.checkVisibility()) continue;
     const range = document.createRange();
     range.selectNodeContents(node);
     const box = parent.closest('.top, .alarm, .screen, .notice, .card').getBoundingClientRect();

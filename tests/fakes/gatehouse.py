@@ -1,10 +1,13 @@
-"""A server that cameras can join, over real HTTPS on loopback, with a SuperLink that only remembers."""
+"""A server that cameras can join, over real HTTPS on loopback, with a SuperLink that only remembers; and cameras."""
 
 from __future__ import annotations
 
 import socket
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +15,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from appliance.join_code import Invitation, read_uri
+from appliance.joining import join
 from appliance.paths import CameraPaths
 from server.admission import Admission
 from server.config import ServerSettings, load
@@ -28,11 +32,12 @@ class Desk:
 
     Args:
         admission: Whose requests they are.
+        clock: The server's.
     """
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, clock: Callable[[], datetime]) -> None:
         config = uvicorn.Config(
-            Starlette(routes=list(join_routes(admission))),
+            Starlette(routes=list(join_routes(admission, clock))),
             ssl_certfile=admission.paths.tls_certificate,
             ssl_keyfile=admission.paths.tls_key,
             log_config=None,
@@ -60,6 +65,9 @@ class Gatehouse:
     Args:
         root: Its folder.
         backbone: The tiny backbone.
+
+    Attributes:
+        clock: The server's; may be replaced.
     """
 
     def __init__(self, root: Path, backbone: bytes) -> None:
@@ -74,11 +82,12 @@ class Gatehouse:
         make_tiny_fleet(self.settings, backbone)
         self.link = FakeSuperLink()
         self.admission = Admission(self.settings, cast("SuperLink", self.link))
+        self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         self._desk: Desk | None = None
 
     def open(self) -> None:
         """Answer cameras; a second time, as after a restart: nothing is remembered but what is on disk."""
-        self._desk = Desk(self.admission)
+        self._desk = Desk(self.admission, lambda: self.clock())
 
     def close(self) -> None:
         """Answer nobody."""
@@ -105,3 +114,25 @@ class Gatehouse:
     def trail(self) -> list[str]:
         """What the roster's trail says, newest first."""
         return [f"{entry.who}: {entry.text}" for entry in self.admission.roster.trail()]
+
+
+class Visitor:
+    """A camera that joins in a thread of its own, and what it said meanwhile."""
+
+    def __init__(self, house: Gatehouse, name: str = "gate-1") -> None:
+        self.paths = house.camera(name)
+        self.name = name
+        self.said: list[str] = []
+
+    def join(self, invitation: Invitation, *, wait_s: float = 60) -> int:
+        return join(self.paths, invitation, name=self.name, say=self.said.append, wait_s=wait_s, poll_s=0.05)
+
+    def start(self, pool: ThreadPoolExecutor, invitation: Invitation) -> Future[int]:
+        return pool.submit(self.join, invitation)
+
+    def enrol(self, house: Gatehouse) -> None:
+        """Join, with a person who approves at once."""
+        with ThreadPoolExecutor(1) as pool:
+            joined = self.start(pool, house.invitation())
+            house.admission.approve(house.waiting()[0].id, who="page")
+            assert joined.result(30) == 1

@@ -73,7 +73,7 @@ def recorded_night(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: byte
         with FrameStore(CameraPaths(first.state).store) as store:
             nobody = [frame for frame in store.frames(split="train") if frame.label == "nobody"]
             for frame in nobody[FEW:]:
-                store.unlabel(frame.id)
+                store.take_back(frame.id)
         for camera in site.cameras:
             site.start_camera(camera)
         port = site.settings.superlink.port

@@ -28,7 +28,8 @@ from appliance.paths import CameraPaths
 from appliance.store.frames import FrameStore
 from appliance.store.importing import import_folders
 from server.config import ServerSettings, load
-from server.demo.programs import Programs, page_state, wait_for_page
+from server.demo.pages import page_state
+from server.demo.programs import Programs, wait_for_page
 from server.demo.site import DemoCamera
 from server.enrol import enrol_camera
 from server.paths import ServerPaths
@@ -325,7 +326,7 @@ class TinySite:
             f"path = {json.dumps(str(pictures))}\n[page]\nport = {port}\n[model]\nsoak_decisions = 5\n",
             encoding="utf-8",
         )
-        return DemoCamera(name, config, self.root / name, pictures, f"http://127.0.0.1:{port}/")
+        return DemoCamera(name, config, self.root / name, pictures, f"https://127.0.0.1:{port}/")
 
     def _enrol(self, camera: DemoCamera) -> None:
         config = ("--config", str(camera.config))

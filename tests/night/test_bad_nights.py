@@ -88,7 +88,7 @@ def test_a_camera_without_labels_does_not_train_says_why_and_gets_the_model_all_
         labelled = store.frames(split="train")
         for frame in labelled:
             if frame.label != "head":
-                store.unlabel(frame.id)
+                store.take_back(frame.id)
         kept = store.counts()["train"]["head"]
     try:
         for camera in site.cameras:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 
 from appliance.alarm import Alarm
 from appliance.config import AlarmSettings
-from appliance.events import Event
+from appliance.events import Event, Vote
 from appliance.frame import Decision, Doubt, Frame, Prediction
 
 _SETTINGS = AlarmSettings(label="head", agree=6, of=8, quiet_s=5.0)
@@ -22,8 +22,11 @@ class _Site:
 
     def __init__(self, settings: AlarmSettings = _SETTINGS) -> None:
         self.told: list[Event] = []
-        self.alarm = Alarm(settings, self.told.append)
+        self.trail: dict[str, list[Vote]] = {}
+        self.shown: list[tuple[str, int]] = []  # event, number of the frame
+        self.alarm = Alarm(settings, self.told.append, self._witness)
         self.now = _NOON
+        self.frames = 0
 
     def see(self, labels: Iterable[str | None], *, fps: float, score: float = 0.9) -> None:
         for label in labels:
@@ -49,7 +52,13 @@ class _Site:
         return [event for event in self.told if event.ended_utc is not None]
 
     def _frame(self) -> Frame:
-        return Frame(np.zeros((1, 1, 3), np.uint8), self.now, 0)
+        self.frames += 1
+        return Frame(np.zeros((1, 1, 3), np.uint8), self.now, self.frames)
+
+    def _witness(self, event_id: str, votes: Sequence[Vote], best: Frame | None) -> None:
+        self.trail.setdefault(event_id, []).extend(votes)
+        if best is not None:
+            self.shown.append((event_id, best.sequence))
 
 
 def test_enough_agreeing_decisions_begin_an_event_and_one_fewer_does_not() -> None:
@@ -195,3 +204,87 @@ def test_another_label_gets_its_own_words() -> None:
     site = _Site(AlarmSettings(label="nobody", agree=1, of=1, quiet_s=1.0))
     site.see(["nobody"], fps=2)
     assert [event.sentence for event in site.told] == ["nobody seen"]
+
+
+# The trail and the best frame
+
+
+def test_the_trail_begins_with_the_votes_that_made_the_event_and_names_who_said_what() -> None:
+    site = _Site()
+    site.see(["head", None, "head", "hardhat", "head", "head", "head", "head"], fps=2)
+    (event,) = site.told
+    labels = [vote.label for vote in site.trail[event.id]]
+    assert labels == ["head", None, "head", "hardhat", "head", "head", "head"]  # the last vote is still being cast
+    assert site.trail[event.id][0] == Vote(_NOON, "head", 0.9, 1)
+    site.alarm.pause()
+    assert len(site.trail[event.id]) == 8
+    assert [vote.at_utc for vote in site.trail[event.id]] == [_NOON + timedelta(seconds=n / 2) for n in range(8)]
+
+
+def test_one_of_the_winning_decisions_stands_for_a_vote() -> None:
+    site = _Site(AlarmSettings(agree=1, of=1))
+    site.see(["head", "head", "head", "hardhat"], fps=20)
+    site.away(0.25)
+    site.see(["head"], fps=20)
+    (event,) = site.told
+    assert [vote.label for vote in site.trail[event.id]] == ["head"]
+
+
+def test_a_trail_holds_every_vote_of_half_a_minute_and_then_ever_fewer() -> None:
+    site = _Site()
+    site.see(["head"] * 120, fps=4)
+    (event,) = site.told
+    assert len(site.trail[event.id]) == 119
+    site.see(["head"] * 4 * 3570, fps=4)  # an hour
+    assert 500 < len(site.trail[event.id]) < 750
+    site.see(["head"] * 18000, fps=1)  # five more
+    assert len(site.trail[event.id]) < 900
+    times = [vote.at_utc for vote in site.trail[event.id]]
+    assert times == sorted(times)
+    assert times[-1] > site.now - timedelta(minutes=15)
+
+
+def test_the_best_frame_before_an_event_comes_with_it_and_clearer_ones_follow() -> None:
+    site = _Site()
+    site.see(["head"] * 3, fps=2, score=0.7)
+    site.see(["head"], fps=2, score=0.95)  # the fourth frame
+    site.see(["head"] * 3, fps=2, score=0.8)
+    (event,) = site.told
+    assert site.shown == [(event.id, 4)]
+    site.see(["head"], fps=2, score=0.96)  # hardly better: not worth a file
+    site.see(["head"], fps=2, score=0.99)
+    site.see(["hardhat"], fps=2, score=1.0)
+    assert site.shown == [(event.id, 4), (event.id, 9)]
+
+
+def test_a_frame_that_left_the_window_before_the_event_is_not_its_best() -> None:
+    site = _Site()
+    site.see(["head"], fps=2, score=0.99)
+    site.see(["hardhat"] * 9, fps=2)
+    site.see(["head"] * 6, fps=2, score=0.7)
+    (event,) = site.told
+    assert site.shown == [(event.id, 11)]
+
+
+def test_each_event_has_a_trail_and_a_frame_of_its_own() -> None:
+    site = _Site()
+    for _ in range(2):
+        site.see(["head"] * 8, fps=2)
+        site.away(60)
+    site.alarm.pause()
+    first, second = site.begun
+    assert first.id != second.id
+    assert [each.id for each in site.ended] == [first.id, second.id]
+    assert len(site.trail[first.id]) == len(site.trail[second.id]) == 8
+    assert [each[0] for each in site.shown] == [first.id, second.id]
+
+
+def test_evidence_comes_before_its_event() -> None:
+    order: list[str] = []
+    alarm = Alarm(
+        _SETTINGS, lambda event: order.append(event.id), lambda event_id, _v, _b: order.append(event_id + "!")
+    )
+    site = _Site()
+    site.alarm = alarm
+    site.see(["head"] * 6, fps=2)
+    assert order[0] == order[1] + "!"

@@ -12,7 +12,9 @@ import pytest
 
 from appliance import cli, config
 from appliance.doctor import Finding, as_json, examine
+from appliance.join_code import short
 from appliance.models.verdict import Verdict, write_verdict
+from appliance.page_tls import PageCertificate
 from appliance.paths import CameraPaths
 from appliance.store.frames import FrameStore, NewFrame
 from tests.fakes import parts
@@ -120,6 +122,32 @@ def test_a_folder_without_pictures_is_told(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace('"pictures"', '"nowhere"'))
     found = findings(path)["camera"]
     assert (found.state, "nowhere" in found.text) == ("fault", True)
+
+
+def test_a_page_without_a_certificate_yet_is_no_fault(tmp_path: Path) -> None:
+    found = findings(settings_file(tmp_path))["certificate"]
+    assert (found.state, "sitecam camera makes it" in found.text) == ("ok", True)
+
+
+def test_a_certificate_of_the_cameras_own_is_a_warning_with_its_fingerprint(
+    tmp_path: Path, tiny_backbone: bytes
+) -> None:
+    paths = join_a_fleet(tmp_path, tiny_backbone)
+    made = PageCertificate(paths, camera="gate")
+    made.look()  # port 1 of loopback answers nobody
+    found = findings(settings_file(tmp_path))["certificate"]
+    assert found.state == "warning"
+    assert "this camera's own, so browsers warn" in found.text
+    assert "The server 127.0.0.1:1 can't be reached" in found.text
+    assert found.text.endswith(f"SHA-256 {short(made.fingerprint())}")
+
+
+def test_a_page_without_https_needs_no_certificate(tmp_path: Path) -> None:
+    path = settings_file(tmp_path)
+    path.write_text(f"{path.read_text()}https = false\n")
+    found = findings(path)
+    assert (found["certificate"].state, "loopback only" in found["certificate"].text) == ("ok", True)
+    assert found["page"].text.startswith("http://127.0.0.1:")
 
 
 def test_looking_leaves_a_camera_that_has_not_joined_as_it_is(tmp_path: Path) -> None:

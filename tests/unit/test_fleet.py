@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key, l
 
 from appliance import fleet as fleet_module
 from appliance.errors import CertificateError, ModelError, SitecamError
-from appliance.fleet import enrol, load_fleet, make_node_key, write_bundle
+from appliance.fleet import enrol, load_fleet, make_node_key, node_signature, write_bundle
 from appliance.models.shelf import Shelf
 from appliance.models.signing import public_pem
 from appliance.paths import CameraPaths
@@ -90,6 +90,34 @@ def test_a_camera_joins_and_runs_the_bundles_version(office: Office, camera: Cam
     assert (fleet.name, fleet.address) == ("north", ("127.0.0.1", 9443))
     shelf = Shelf(camera.models, fleet.signing_key)
     assert (shelf.current, shelf.missing(shelf.manifest(1))) == (1, [])
+
+
+def test_a_bundle_says_where_the_door_is(office: Office, camera: CameraPaths) -> None:
+    enrol(camera, office.bundle(door_port=4911))
+    assert load_fleet(camera.fleet).door == ("127.0.0.1", 4911)
+    enrol(camera, office.bundle())
+    assert load_fleet(camera.fleet).door == ("127.0.0.1", 9443)
+
+
+def test_a_camera_of_before_the_door_was_said_tries_the_fleets_address(office: Office, camera: CameraPaths) -> None:
+    def forget(files: dict[str, bytes]) -> None:
+        facts = json.loads(files["fleet.json"])
+        del facts["door_port"]
+        files["fleet.json"] = json.dumps(facts).encode()
+
+    enrol(camera, rewritten(office.bundle(door_port=4911), forget))
+    assert load_fleet(camera.fleet).door == ("127.0.0.1", 9443)
+
+
+@pytest.mark.parametrize("damage", [None, b"", b"rubbish", b"-----BEGIN OPENSSH PRIVATE KEY-----\n"])
+def test_a_key_that_can_not_sign_says_so(camera: CameraPaths, damage: bytes | None) -> None:
+    make_node_key(camera)
+    if damage is None:
+        camera.node_key.unlink()
+    else:
+        camera.node_key.write_bytes(damage)
+    with pytest.raises(CertificateError, match=r"can't be read.*a new key is made then"):
+        node_signature(camera, b"words")
 
 
 def test_joining_again_changes_nothing(office: Office, camera: CameraPaths) -> None:

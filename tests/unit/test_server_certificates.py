@@ -14,11 +14,22 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from appliance.errors import CertificateError
+from appliance.page_material import make_own
+from appliance.page_names import general_names
+from appliance.paths import CameraPaths
 from server import certificates
-from server.certificates import check_certificate, make_certificates, renew_tls
+from server.certificates import (
+    check_certificate,
+    load_authority,
+    make_certificates,
+    names_allowed_by,
+    renew_tls,
+    sign_server_certificate,
+)
 from server.paths import ServerPaths
 from tests.fakes.tree import tree_of
 
@@ -116,12 +127,70 @@ def test_a_camera_whose_clock_is_a_little_behind_trusts_it_too(paths: ServerPath
 def test_renewing_keeps_the_authority_so_that_cameras_stay_enrolled(paths: ServerPaths) -> None:
     authority, key = paths.ca_certificate.read_bytes(), paths.ca_key.read_bytes()
     before = (paths.tls_certificate.read_bytes(), paths.tls_key.read_bytes())
-    renew_tls(paths, host="gate.example")
+    renew_tls(paths, host="gate.local")
     assert (paths.ca_certificate.read_bytes(), paths.ca_key.read_bytes()) == (authority, key)
     assert paths.tls_certificate.read_bytes() != before[0]
     assert paths.tls_key.read_bytes() != before[1]
     check_certificate(paths)
-    shake_hands(paths, paths.ca_certificate, "gate.example")
+    shake_hands(paths, paths.ca_certificate, "gate.local")
+
+
+@pytest.mark.parametrize("host", ["gate.example", "8.8.8.8", "site-server"])
+def test_an_authority_renews_for_no_public_name_that_it_was_not_made_with(paths: ServerPaths, host: str) -> None:
+    before = tree_of(paths.root)
+    with pytest.raises(CertificateError, match=rf"was not made for {host}\. Nothing was changed\. Set superlink\.host"):
+        renew_tls(paths, host=host)
+    assert tree_of(paths.root) == before
+
+
+@pytest.mark.parametrize("host", ["site-server", "fleet.site.example", "203.0.113.9", "Gate.Local"])
+def test_the_name_that_it_was_made_with_stays_good(tmp_path: Path, host: str) -> None:
+    paths = made(tmp_path / "server", host)
+    renew_tls(paths, host=host)
+    shake_hands(paths, paths.ca_certificate, host)
+
+
+def test_an_authority_of_before_the_limit_signs_as_it_did(tmp_path: Path) -> None:
+    camera = CameraPaths(tmp_path)
+    make_own(camera, ["gate.local"], datetime.now(UTC))  # says nothing of what it may sign, as those said nothing
+    without = x509.load_pem_x509_certificate(camera.page_certificate.read_bytes())
+    assert names_allowed_by(without, "anything.example")
+
+
+@pytest.mark.parametrize("name", ["bank.example", "8.8.8.8", "10.bank.example", "evil-site-server", "2001:db8::1"])
+def test_whoever_trusts_the_authority_is_shown_no_other_site_by_it(tmp_path: Path, name: str) -> None:
+    """Somebody has stolen the authority's key: OpenSSL, which cameras use, refuses what it was not made for."""
+    paths = made(tmp_path / "server", "site-server")
+    sign_whatever(paths, name)
+    with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree violation"):
+        shake_hands(paths, paths.ca_certificate, name)
+    with pytest.raises(ssl.SSLCertVerificationError, match="permitted subtree violation"):
+        shake_hands(paths, paths.ca_certificate, "127.0.0.1")
+    assert not names_allowed_by(load_authority(paths)[0], name)
+
+
+@pytest.mark.parametrize("name", ["gate-1.local", "gate-1.yard.internal", "gate.home.arpa", "192.168.1.7", "fd00::7"])
+def test_names_of_private_networks_are_good(paths: ServerPaths, name: str) -> None:
+    sign_whatever(paths, name)
+    shake_hands(paths, paths.ca_certificate, name)
+    assert names_allowed_by(load_authority(paths)[0], name)
+
+
+def sign_whatever(paths: ServerPaths, name: str) -> None:
+    """Put a certificate for loopback and a name in the place of the server's."""
+    ca, ca_key = load_authority(paths)
+    key = serialization.load_pem_private_key(paths.tls_key.read_bytes(), password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    certificate = sign_server_certificate(
+        ca,
+        ca_key,
+        key.public_key(),
+        names=general_names(["127.0.0.1", name]),
+        common_name="Sitecam page of gate-1",
+        now=datetime.now(UTC),
+        days=90,
+    )
+    paths.tls_certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def gone(path: Path) -> None:

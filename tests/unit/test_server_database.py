@@ -10,6 +10,7 @@ import pytest
 
 from appliance.errors import StoreError
 from appliance.models.verdict import Verdict
+from server import database as database_module
 from server.database import Database
 from server.registry import Registry
 from server.roster import Roster
@@ -54,6 +55,25 @@ def test_a_file_of_the_first_release_keeps_all_it_holds(tmp_path: Path) -> None:
     assert registry.verdicts(1) == {"gate": verdict}
     roster.revoke("gate", "stolen")
     roster.enrol(5, "gate", "another key")  # its name is free again
+
+
+def test_a_file_of_the_second_release_learns_to_keep_page_certificates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "r.sqlite"
+    monkeypatch.setattr(database_module, "_MIGRATIONS", database_module._MIGRATIONS[:2])
+    Roster(path).enrol(7, "gate", "key")
+    monkeypatch.undo()
+    database = Database(path)
+    row = ("f00", "7", b"nonce", '["gate.local"]', "2026-03-01T00:00:00+00:00", "2026-05-30T00:00:00+00:00", "ab")
+    insert = "INSERT INTO page_certificates VALUES (?, ?, ?, ?, ?, ?, ?)"
+    with database.open() as connection:
+        connection.execute(insert, row)
+        with pytest.raises(sqlite3.IntegrityError, match="UNIQUE"):
+            connection.execute(insert, ("f01", *row[1:]))  # the same nonce of the same camera
+        with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
+            connection.execute(insert, ("f02", "8", *row[2:]))  # of no camera
+    assert [camera.name for camera in Roster(path).cameras()] == ["gate"]
 
 
 def test_two_processes_may_make_a_new_file_at_once(tmp_path: Path) -> None:

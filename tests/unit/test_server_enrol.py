@@ -72,6 +72,7 @@ def test_an_enrolled_camera_is_known_and_its_bundle_works(office: Office) -> Non
     assert enrol(camera, office.root / "gate.bundle") == 1
     fleet = load_fleet(camera.fleet)
     assert (fleet.name, fleet.address) == ("tiny site", ("127.0.0.1", office.settings.superlink.port))
+    assert fleet.door == ("127.0.0.1", office.settings.page.port)
 
 
 def test_behind_a_proxy_cameras_are_sent_to_it(office: Office) -> None:
@@ -80,6 +81,7 @@ def test_behind_a_proxy_cameras_are_sent_to_it(office: Office) -> None:
     office.enrol("gate", camera.node_public_key)
     enrol(camera, office.root / "gate.bundle")
     assert load_fleet(camera.fleet).address == ("127.0.0.1", 9555)
+    assert load_fleet(camera.fleet).door == ("127.0.0.1", 9555)
 
 
 def test_a_comment_behind_a_key_makes_no_other_key_of_it(office: Office) -> None:

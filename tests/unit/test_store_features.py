@@ -60,7 +60,7 @@ def test_more_frames_than_one_query_takes(cache: FeatureCache) -> None:
 def test_a_forgotten_frame_has_no_features_in_any_recipe(cache: FeatureCache) -> None:
     for recipe in ("a", "b"):
         cache.put_many(recipe, {ONE: vectors(1), TWO: vectors(2)})
-    cache.forget(ONE)
+    cache.forget([ONE])
     for recipe in ("a", "b"):
         assert list(cache.get_many([ONE, TWO], recipe)) == [TWO]
 

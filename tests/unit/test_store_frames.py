@@ -85,7 +85,7 @@ def test_a_label_is_kept_with_who_and_when(store: FrameStore) -> None:
 def test_a_label_can_be_taken_back(store: FrameStore) -> None:
     frame_id = add(store, 1)
     store.label(frame_id, "head", by="Ada")
-    store.unlabel(frame_id)
+    store.take_back(frame_id)
     frame = store.frame(frame_id)
     assert (frame.label, frame.labelled_utc, frame.labelled_by) == (None, None, None)
     assert store.frames() == []
@@ -221,7 +221,7 @@ def test_a_scene_outlives_its_first_frame(store: FrameStore) -> None:
 
 @pytest.mark.parametrize("frame_id", ["", "../../../etc/passwd", "A" * 32, "0" * 31, "0" * 33, "0" * 32 + "\n"])
 def test_an_id_that_is_none_never_touches_a_path(store: FrameStore, frame_id: str) -> None:
-    for use in (store.jpeg, store.pixels, store.delete, store.frame, store.unlabel):
+    for use in (store.jpeg, store.pixels, store.delete, store.frame, store.take_back):
         with pytest.raises(StoreError, match="is not a frame's id"):
             use(frame_id)
     with pytest.raises(StoreError, match="is not a frame's id"):
@@ -235,7 +235,7 @@ def test_an_unknown_frame_is_said_so(store: FrameStore) -> None:
     with pytest.raises(StoreError, match="There is no frame"):
         store.label(nobody, "head", by="Ada")
     with pytest.raises(StoreError, match="There is no frame"):
-        store.unlabel(nobody)
+        store.take_back(nobody)
 
 
 def test_a_picture_that_is_gone_is_said_so(store: FrameStore, tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -39,27 +38,15 @@ def test_files_without_a_row_are_swept(root: Path) -> None:
     assert not any(path.exists() for path in (orphan, temporary, imported.parent))
 
 
-def test_a_sweep_waits_for_a_writer_that_is_between_its_file_and_its_row(root: Path) -> None:
+def test_a_sweep_leaves_a_writer_alone_that_is_between_its_file_and_its_row(root: Path) -> None:
     frame_id = "ab" * 16
-    values = (frame_id, NOON.isoformat(), "live", 96, 72, "c", bytes(32), "s")
-    with FrameStore(root) as store:
-        writer = sqlite3.connect(root / "frames.sqlite", isolation_level=None)
-        writer.execute("BEGIN IMMEDIATE")
-        write(root / "frames" / "ab" / f"{frame_id}.jpg", encoded(scene(9)))
-        sweeping = threading.Thread(target=store.sweep)
-        sweeping.start()
-        sweeping.join(timeout=0.3)
-        assert sweeping.is_alive()
-        writer.execute("INSERT INTO scenes VALUES ('s', 'train', NULL)")
-        writer.execute(
-            "INSERT INTO frames (id, taken_utc, source, width, height, content_hash, likeness, scene)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            values,
-        )
-        writer.execute("COMMIT")
-        writer.close()
-        sweeping.join()
-        assert store.jpeg(frame_id) == encoded(scene(9))
+    with FrameStore(root) as writing, FrameStore(root) as sweeping:
+        with writing.pictures.writing():
+            writing.pictures.keep(frame_id, encoded(scene(9)))
+            assert sweeping.sweep() == 0
+            assert writing.jpeg(frame_id) == encoded(scene(9))
+        assert sweeping.sweep() == 1
+        assert not writing.pictures.path(frame_id).exists()
 
 
 def test_files_of_other_kinds_are_left_alone(root: Path) -> None:
@@ -79,7 +66,7 @@ def test_a_running_imports_folder_is_not_swept(root: Path) -> None:
 def test_the_database_is_set_to_survive_power_cuts(root: Path) -> None:
     with FrameStore(root) as store:
         settings = {
-            name: store._database.execute(f"PRAGMA {name}").fetchone()[0]
+            name: store.database._database.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous", "foreign_keys", "user_version")
         }
     assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "user_version": 2}

@@ -18,6 +18,7 @@ from appliance.errors import NightError
 from appliance.models.head import Head
 from appliance.models.manifest import Part
 from appliance.models.verdict import Verdict, read_verdict, write_verdict
+from appliance.night_plan import objection
 from appliance.night_status import read_night_status
 from appliance.paths import CameraPaths
 from appliance.store.frames import FrameStore, NewFrame
@@ -27,7 +28,7 @@ from tests.fakes.fleet import TinyFleet
 from tests.fakes.grid import question
 from tests.fakes.site import jpeg, tiny_trainer
 from trainer import messages
-from trainer.client import Camera, client_app, objection
+from trainer.client import Camera, client_app
 from trainer.head import named_right
 
 Answer = Callable[..., RecordDict]
@@ -131,7 +132,7 @@ def test_it_tells_version_counts_and_parts(post: Post) -> None:
 def test_a_camera_that_cannot_train_says_so_and_why(post: Post) -> None:
     with FrameStore(post.camera.paths.store) as store:
         for frame in store.frames(split="train"):
-            store.unlabel(frame.id)
+            store.take_back(frame.id)
     assert post.camera.status().objection.startswith("0 labelled frames")
 
 
@@ -244,7 +245,7 @@ def test_a_camera_with_too_few_frames_of_every_kind_gives_no_means(post: Post) -
     with FrameStore(post.camera.paths.store) as store:
         for label in parts.LABELS:
             for frame in list(store.frames(split="train", label=label))[:2]:
-                store.unlabel(frame.id)
+                store.take_back(frame.id)
     with pytest.raises(NightError, match="No label has 5 frames here"):
         post.ask("query.means")
     assert not list(post.camera.paths.root.glob("class-means*"))
@@ -325,3 +326,34 @@ def test_a_night_that_is_stopped_abandons_the_frames_it_looks_at(post: Post) -> 
     post.camera.stopping.set()
     with pytest.raises(NightError, match="was stopped"):
         post.camera.examples("train")
+
+
+def lessons(post: Post) -> dict[str, int]:
+    with FrameStore(post.camera.paths.store) as store:
+        return dict(store.rows("SELECT night, COUNT(*) FROM lessons GROUP BY night"))
+
+
+def test_the_frames_that_a_night_learns_from_are_noted_under_the_name_that_its_version_will_bear(post: Post) -> None:
+    post.ask("train", head=parts.tiny_head(), **RECIPE, night="Tuesday")
+    post.ask("train", head=parts.tiny_head(), **RECIPE, night="Tuesday")
+    assert lessons(post) == {"Tuesday": 6 * len(parts.LABELS)}
+    with FrameStore(post.camera.paths.store) as store:
+        tested = {frame.id for frame in store.frames(split="test")}
+        assert not tested & {row[0] for row in store.rows("SELECT frame FROM lessons")}
+
+
+@pytest.mark.parametrize("night", [None, "", 7, "two\nlines", "A" * 1000])
+def test_a_server_that_names_no_night_has_its_lessons_noted_under_this_camera_s(post: Post, night: object) -> None:
+    post.ask("train", head=parts.tiny_head(), **RECIPE, night=night)
+    assert list(lessons(post)) == ["tonight"]
+
+
+def test_a_test_of_a_head_and_a_question_of_how_it_is_teach_nobody(post: Post) -> None:
+    post.ask("query.status")
+    post.ask("evaluate", head=parts.tiny_head())
+    assert lessons(post) == {}
+
+
+def test_means_that_are_given_away_are_a_lesson_too(post: Post) -> None:
+    post.ask("query.means", night="Monday")
+    assert lessons(post) == {"Monday": 6 * len(parts.LABELS)}

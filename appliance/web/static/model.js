@@ -1,22 +1,13 @@
 // The model that runs, the one that is being tried, and what became of the last one.
 
-import { $, drawIcon, element, fill, markSteps, say } from "./dom.js";
+import { $, drawIcon, element, fill, say } from "./dom.js";
+import { showTrial } from "./steps.js";
 import { capital } from "./words.js";
 
-const TRIAL = [
-  ["verify", "its signature and its files are checked"],
-  ["stage", "its program is put together"],
-  ["probe", "it starts beside the old version and answers what it must know"],
-  ["judge", "it answers this camera’s own test frames"],
-  ["activate", "it takes over between two frames"],
-  ["soak", "it works live, with the old version at hand"],
-  ["commit", "it stays"],
-];
 const NEW_FOR_MS = 10 * 60 * 1000;
 
 let versionSeen = null;
 let newUntil = 0;
-let stepSeen = -1;
 
 export function showModel(state) {
   showVersion(state.model);
@@ -39,22 +30,6 @@ function showVersion({ version, since }) {
   $("fresh").hidden = Date.now() > newUntil;
 }
 
-function showTrial(trial) {
-  $("trial").hidden = !trial;
-  if (!trial) {
-    stepSeen = -1;
-    return;
-  }
-  const step = TRIAL.findIndex(([state]) => state === trial.state);
-  const back = step < 0; // rollback: the marks stay where it failed
-  if (!back) stepSeen = step;
-  $("trial").dataset.back = String(back);
-  say($("trial-head"), `Version ${trial.version} ${back ? "did not pass" : "is being tried"}: ${trial.state}.`);
-  const where = back ? "The old version stays" : `Step ${step + 1} of ${TRIAL.length}: ${TRIAL[step][1]}`;
-  say($("trial-words"), `${where}.`);
-  markSteps($("trial-steps"), stepSeen);
-}
-
 /** While a version is being tried, its trial stands in the last verdict's place. */
 function showVerdict(verdict, trial) {
   $("last").hidden = !verdict || Boolean(trial);
@@ -71,5 +46,3 @@ function outcome({ accepted, state }) {
   if (state === "rollback") return "was taken out again:"; // it had passed; a person went back
   return state ? `was not taken, at ${state}:` : "was not taken:";
 }
-
-for (const [state] of TRIAL) $("trial-steps").append(element("li", "", state));

@@ -1,12 +1,16 @@
 // What happens in front of the camera and to it: the alarm, bad pictures, the last events.
 
+import { post } from "./api.js";
 import { $, drawIcon, element, fill, say } from "./dom.js";
+import { may, me } from "./nav.js";
 import { blindness, capital, conditionWords, duration, eventWords } from "./words.js";
 
 const ICONS = { none: "good", on: "alarm", was: "alarm", blind: "blind" };
 
 let alarm = null; // the event that lasted when the camera was heard last
 let announced = "";
+let mayAcknowledge = false;
+me.then((person) => (mayAcknowledge = may("labeller", person)), () => {}); // the frame's bar says what went wrong
 
 /** The strip at the top. It is always there, so that an alarm pushes nothing away. */
 function showStrip(name, words, more) {
@@ -30,13 +34,35 @@ function announce(event) {
   say($("alarm-spoken"), `Alarm: ${lasts(event)}.`);
 }
 
+/** What can be done about it, right there: take note of it, or look at it. */
+function showDeeds() {
+  const known = alarm?.id;
+  $("acknowledge").hidden = !known || !mayAcknowledge || Boolean(alarm.acknowledged_by);
+  $("alarm-event").hidden = !known || !$("acknowledge").hidden;
+  if (known) $("alarm-event").href = `/events#${alarm.id}`;
+}
+
+$("acknowledge").addEventListener("click", async () => {
+  $("acknowledge").disabled = true;
+  try {
+    await post(`/api/events/${alarm.id}/acknowledge`);
+    say($("spoken"), "Acknowledged.");
+  } catch (error) {
+    say($("alarm-more"), error.message);
+  } finally {
+    $("acknowledge").disabled = false;
+  }
+});
+
 export function showAlarm(state) {
   alarm = state.alarm;
   announce(alarm);
+  showDeeds();
   const blind = blindness(state);
   const unseen = blind ? `Not watching now: ${blind}` : "";
   if (alarm) {
-    showStrip("on", lasts(alarm), unseen);
+    const noted = alarm.acknowledged_by ? `Acknowledged by ${alarm.acknowledged_by}` : "";
+    showStrip("on", lasts(alarm), [noted, unseen].filter(Boolean).join(". "));
   } else if (blind) {
     showStrip("blind", "Not watching", capital(blind));
   } else {
@@ -48,6 +74,7 @@ export function showAlarm(state) {
 /** The camera isn't heard any more: old news must not look like an alarm, nor like safety. */
 export function alarmIsUnknown(asOf) {
   const known = alarm ? lasts(alarm) : "Alarm unknown";
+  for (const deed of [$("acknowledge"), $("alarm-event")]) deed.hidden = true;
   showStrip(alarm ? "was" : "blind", known, asOf ? `As of ${asOf}: connection lost` : "Connection lost");
 }
 
@@ -75,11 +102,27 @@ export function showEvents({ events }) {
     const time = row.querySelector("time");
     row.dataset.kind = event.kind;
     row.classList.toggle("lasting", event.ended_utc === null);
-    say(row.querySelector("strong"), eventWords(event));
+    showName(row, event);
     say(time, event.began);
     if (time.dateTime !== event.began_utc) time.dateTime = event.began_utc;
     say(row.querySelector(".long"), event.ended_utc === null ? "now" : duration(event.lasted_s));
   });
+}
+
+/** Its name leads to it, where it has an address. */
+function showName(row, event) {
+  const name = row.querySelector("strong");
+  const link = name.querySelector("a");
+  if (!event.id) {
+    say(name, eventWords(event));
+  } else if (link) {
+    if (!link.href.endsWith(event.id)) link.href = `/events#${event.id}`;
+    say(link, eventWords(event));
+  } else {
+    const made = element("a", "", eventWords(event));
+    made.href = `/events#${event.id}`;
+    name.replaceChildren(made);
+  }
 }
 
 function eventRow() {

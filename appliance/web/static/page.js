@@ -1,7 +1,9 @@
 // The camera's page: one stream of pictures, one of events, and what they mean in words.
+import { get } from "./api.js";
 import { $, drawIcon, element, fill, markSteps, say } from "./dom.js";
 import { showModel } from "./model.js";
 import { alarmIsUnknown, showAlarm, showConditions, showEvents } from "./news.js";
+import { showStanding } from "./standing.js";
 import { capital, conditionWords, isOld, labelWords, meaningOf, percent, reasonOf } from "./words.js";
 
 const STEPS = [
@@ -175,6 +177,7 @@ function show(state) {
   showModel(state);
   showNight(state);
   showHealth(state);
+  showStanding(state);
   showEvents(state);
 }
 
@@ -203,7 +206,7 @@ function setLink(name) {
 function connect() {
   disconnect();
   triedAt = Date.now();
-  events = new EventSource("/api/events");
+  events = new EventSource("/api/live");
   events.addEventListener("message", (event) => {
     heardAt = Date.now();
     show(JSON.parse(event.data));
@@ -220,8 +223,14 @@ setInterval(() => {
   if (!events || Date.now() - heardAt < LOST_AFTER_MS) return;
   setLink("lost");
   // The browser tries again by itself, except after an answer it doesn't like.
-  if (events.readyState === EventSource.CLOSED && Date.now() - triedAt > RETRY_MS) connect();
+  if (events.readyState === EventSource.CLOSED && Date.now() - triedAt > RETRY_MS) askWhy();
 }, 500);
+
+/** A browser doesn't say why a stream was refused: one plain question leads to the login where that is the reason. */
+function askWhy() {
+  triedAt = Date.now();
+  get("/api/me").then(connect, (refusal) => say($("notice-link-words"), refusal.message));
+}
 
 /** A page nobody looks at costs the camera nothing. */
 function followVisibility() {

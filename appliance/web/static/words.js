@@ -46,6 +46,10 @@ export function labelWords(label) {
   return look(KNOWN, label)?.words ?? label;
 }
 
+export function labelTone(label) {
+  return look(KNOWN, label)?.tone ?? "calm";
+}
+
 export function conditionWords({ kind }) {
   return look(CONDITIONS, kind) ?? { words: capital(kind), short: capital(kind), blind: "", icon: "bad" };
 }
