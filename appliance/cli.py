@@ -25,6 +25,7 @@ from appliance.command import run_command
 from appliance.config import DEFAULT_PATH, Settings, load
 from appliance.errors import ConfigError
 from appliance.fleet import enrol, load_fleet, make_node_key
+from appliance.forget import FORGOTTEN_EXIT_CODE
 from appliance.forget_asking import forget_by_command, resume
 from appliance.join_code import Invitation, read_address, read_code, read_uri
 from appliance.joining import join
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         0 for success, 1 where it failed, 2 for a wrong option or setting; ``doctor`` gives 1 for a fault, ``camera``
-        75 where it must be started afresh.
+        75 where it must be started afresh, 78 where it was forgotten.
     """
     options = _parser().parse_args(arguments)
     return run_command("sitecam", load, options.run, options)
@@ -138,8 +139,10 @@ def _camera(settings: Settings, _: argparse.Namespace) -> int:
                 means="Two would fight over the camera and its models",
                 do="Stop it, or give this one a state_dir of its own",
             )
-        if resume(paths):  # somebody had it forgotten, and the power went
-            raise ConfigError("This camera was forgotten", means="There is nothing to run", do="Enrol it again")
+        proof = resume(paths)  # somebody had it forgotten, and the power went
+        if proof:
+            print(proof.text(), flush=True)
+            return FORGOTTEN_EXIT_CODE
         process = CameraProcess(settings)
         ended = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -161,6 +164,7 @@ def _camera(settings: Settings, _: argparse.Namespace) -> int:
         proof = resume(paths)
         if proof:
             print(proof.text(), flush=True)
+            return FORGOTTEN_EXIT_CODE
     return 0
 
 
@@ -171,6 +175,9 @@ def _key(settings: Settings, _: argparse.Namespace) -> int:
 
 def _enrol(settings: Settings, options: argparse.Namespace) -> int:
     paths = CameraPaths(settings.state_dir)
+    with camera_lock(settings.state_dir) as mine:
+        if mine:
+            resume(paths)  # what somebody had forgotten goes before anything new comes
     if options.what and not options.scan and ("/" in options.what or "." in options.what) and "://" not in options.what:
         make_node_key(paths)
         version = enrol(paths, Path(options.what))
@@ -283,7 +290,7 @@ def _forget(settings: Settings, options: argparse.Namespace) -> int:
     paths = CameraPaths(settings.state_dir)
     proof = forget_by_command(paths, camera=settings.camera.name, typed=options.yes_forget, by=getpass.getuser())
     print(json.dumps(proof.to_json(), indent=1) if options.json else proof.text())
-    return 0
+    return int(bool(proof.remains))
 
 
 def _doctor(settings: Settings, options: argparse.Namespace) -> int:

@@ -9,13 +9,14 @@ from collections.abc import Callable
 
 from appliance.burst import Burst
 from appliance.config import Settings
-from appliance.errors import SitecamError
+from appliance.errors import SitecamError, StoreError
 from appliance.events import EventLog
 from appliance.events_record import Event
 from appliance.labelling.answers import Answers
 from appliance.labelling.model import ModelView
 from appliance.labelling.queue import DayQueue
 from appliance.labelling.rescoring import Rescorer
+from appliance.learn_empty import read_request
 from appliance.models.shelf import Shelf
 from appliance.night_plan import tonight
 from appliance.paths import CameraPaths
@@ -57,11 +58,11 @@ class Keeping:
         in_alarm: Callable[[], bool],
         swapping: Callable[[], bool],
     ) -> None:
-        self._settings = settings
+        self._settings, self._paths = settings, paths
         zone = zoneinfo.ZoneInfo(settings.page.time_zone)
         self.events = EventLog(paths.events, settings.events, on_false=self._false_alarm)
         self.store = FrameStore(paths.store, Limits.of(settings.store, others=self.events.size_bytes))
-        self.deleter = Deleter(self.store, shelf, self.events.delete, self.events.count_between)
+        self.deleter = Deleter(self.store, shelf, self.events.delete, self.events.count_between, settle=self._settle)
         self.model = ModelView(shelf, running)
         self.recorder = Recorder(self.store, settings.store, in_alarm=in_alarm, recipe=self.model.recipe)
         self.burst = Burst(self.store, self.model.recipe)
@@ -130,8 +131,22 @@ class Keeping:
         self.store.add_all([NewFrame(jpeg, event.began_utc, "live", reason=queue.FALSE_ALARM)])
 
     def _tidy(self) -> None:
-        while not self._stopping.wait(_TIDY_S):
+        while True:
             try:
                 self.store.tidy()
             except (SitecamError, OSError) as error:
                 logger.error("The store could not be tidied: %s", error)
+            if self._stopping.wait(_TIDY_S):
+                return
+
+    def _settle(self) -> None:
+        """Frames on their way into the store must not come in after a deletion that they belong to.
+
+        Raises:
+            StoreError: Some can't be waited for.
+        """
+        if self.burst.state.busy or read_request(self._paths) is not None:
+            raise StoreError(
+                "Frames are being taken right now", means="Nothing was deleted", do="Wait until that is done"
+            )
+        self.recorder.flush()

@@ -16,6 +16,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -139,6 +140,7 @@ class EmptyLearner:
     Args:
         paths: The camera's state folder.
         labels: Those of the model that runs; empty while none does.
+        store: The camera's; opened for each request where it is left out.
         clock: Monotonic seconds, for how often to look.
     """
 
@@ -147,10 +149,12 @@ class EmptyLearner:
         paths: CameraPaths,
         labels: Callable[[], Sequence[str]],
         *,
+        store: FrameStore | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._paths = paths
         self._labels = labels
+        self._store = store
         self._clock = clock
         self._looked = float("-inf")
         self._tap = Tap()
@@ -221,7 +225,8 @@ class EmptyLearner:
             return None
         if not shots:
             return _refused(request.asked_utc, "No picture came from the camera, so nothing was learned.")
-        return _keep(self._paths.store, request, shots)
+        with nullcontext(self._store) if self._store else FrameStore(self._paths.store) as store:
+            return _keep(store, request, shots)
 
 
 @dataclass(frozen=True)
@@ -237,7 +242,7 @@ class _Shot:
         return _Shot(encode_jpeg(frame.pixels), frame.taken_utc, likeness(frame.pixels))
 
 
-def _keep(root: Path, request: Request, shots: Sequence[_Shot]) -> Report:
+def _keep(store: FrameStore, request: Request, shots: Sequence[_Shot]) -> Report:
     """Store the frames that look like one another, all on one side."""
     hashes = [shot.likeness for shot in shots]
     apart = np.stack([distances(stacked(hashes), each) for each in hashes])
@@ -254,13 +259,12 @@ def _keep(root: Path, request: Request, shots: Sequence[_Shot]) -> Report:
             taken=len(shots),
             changed=changed,
         )
-    with FrameStore(root) as store:
-        counts = store.counts()
-        train, test = (counts.get(split, {}).get(request.label, 0) for split in ("train", "test"))
-        wish: Split = "test" if train > _TRAIN_PER_TEST * test else "train"
-        added = store.add_all(
-            [NewFrame(shot.jpeg, shot.taken_utc, SOURCE, request.label, request.by, wish) for shot in kept]
-        )
+    counts = store.counts()
+    train, test = (counts.get(split, {}).get(request.label, 0) for split in ("train", "test"))
+    wish: Split = "test" if train > _TRAIN_PER_TEST * test else "train"
+    added = store.add_all(
+        [NewFrame(shot.jpeg, shot.taken_utc, SOURCE, request.label, request.by, wish) for shot in kept]
+    )
     stored = sum(each.new for each in added)
     splits = sorted({each.frame.split for each in added})
     side = " and ".join({"train": "training", "test": "testing"}[split] for split in splits)

@@ -42,6 +42,7 @@ from appliance.system import System
 from appliance.systemd import Notifier
 from appliance.tuning import Tuner
 from appliance.watch import Watch
+from appliance.ways_out import other_ways
 from appliance.web.camera_page import CameraPage
 
 logger = logging.getLogger(__name__)
@@ -90,7 +91,7 @@ class CameraProcess:
         self.events = self.keeping.events
         self.alarm = Alarm(settings.alarm, self.events.put, self.events.witness)
         self.watch = Watch(settings.camera.name, fleet.name, paths, self._shelf)
-        self.learner = EmptyLearner(paths, lambda: self.watch.labels)
+        self.learner = EmptyLearner(paths, lambda: self.watch.labels, store=self.keeping.store)
         self.starter = Starter(self._shelf, self._start_impulse, threads=threads)
         decider = Decider(settings.model.sure_above)
         self.metrics = Metrics(lambda: self.status.status())
@@ -184,7 +185,7 @@ class CameraProcess:
             ConfigError: The page's address can't be used.
         """
         parts: tuple[_Part, ...] = (
-            *(self.page, self.forgetter, self.keeping, self.neighbours, self.loop, self.capture),
+            *(self.page, self.forgetter, self.neighbours, self.keeping, self.loop, self.capture),
             *(self._hand_over, self.swapper, self._tuner, self.status),
         )
         try:
@@ -236,10 +237,7 @@ class CameraProcess:
         )
 
     def _other_ways(self) -> list[OtherWay]:
-        return [
-            OtherWay(sent.neighbour, f"{sent.day}: {sent.messages} messages, {sent.size_bytes:,} bytes")
-            for sent in self.neighbours.sent()
-        ]
+        return list(other_ways(self._settings, self.neighbours.sent()))
 
     def _start_impulse(self, path: Path) -> RunningImpulse:
         model = self._settings.model

@@ -74,6 +74,7 @@ class Training:
         self._grid, self._rules, self._aggregator = grid, rules, aggregator
         self._registry, self._roll, self._night, self._note = registry, roll, night, note
         self._manifest = manifest
+        self._name = registry.night(night).name
         self.bad: set[str] = set()  # cameras that sent something tonight that could not be used
         self.good: set[str] = set()
 
@@ -197,6 +198,7 @@ class Training:
                 "version": self._manifest.version,
                 "backbone": self.backbone,
                 "labels": list(self._manifest.labels),
+                "night": self._name,  # as it stands in the manifest of the version that comes of it
             }
         )
 

@@ -22,13 +22,13 @@ from appliance.models.verdict import Verdict, forget_verdict, standing_verdict
 from appliance.night_plan import objection
 from appliance.night_status import NightStatus, Phase, write_night_status
 from appliance.paths import CameraPaths
+from appliance.status_file import complaint
 from appliance.store.frames import FrameStore
 from appliance.store.recipe import VARIANTS, recipe_name
 from trainer import messages
 from trainer.features import Backbone, examples
 from trainer.head import Examples, evaluate, named_right, train
 from trainer.ledger import note_reply
-from trainer.live_health import live_health
 from trainer.means import once
 from trainer.orders import check_ground, head_of, recipe_of, round_of
 
@@ -131,7 +131,7 @@ class Camera:
             test_frames=test_frames,
             digests=tuple(self.shelf.digests()),
             objection=objection(train_frames, self.settings.night.min_frames),
-            health=live_health(self.settings.page.port),
+            health=complaint(self.settings.state_dir),
             backbone=self.current().parts["backbone"].sha256,
         )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from datetime import UTC, datetime
 from pathlib import Path
@@ -59,20 +58,3 @@ def note_traffic(path: Path, night: str, up_bytes: int, down_bytes: int) -> None
         path,
         {"at_utc": at, "night": night, "kind": "total", "up_bytes": up_bytes, "down_bytes": down_bytes},
     )
-
-
-def last_traffic(path: Path) -> tuple[int, int]:
-    """Bytes up and down in the last night that ended; (0, 0) where none has."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return 0, 0
-    for line in reversed(lines):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            logger.warning("%s has a line that was cut short: %s", path, line[:80])
-            continue
-        if entry["kind"] == "total":
-            return entry["up_bytes"], entry["down_bytes"]
-    return 0, 0

@@ -19,6 +19,7 @@ from appliance.config import DEFAULT_PATH, Settings, load
 from appliance.errors import NightError, SitecamError
 from appliance.files import write_atomically
 from appliance.fleet import Fleet, load_fleet
+from appliance.forget import is_forgetting
 from appliance.models.shelf import Shelf
 from appliance.night_status import read_night_status
 from appliance.paths import CameraPaths
@@ -165,7 +166,8 @@ class Night:
     def _going(self) -> bool:
         if self._node is not None and not self._node.running and not self._stopping.is_set():
             raise self._ended()
-        return not (self._stopping.is_set() or self.camera.closing.exists() or time.monotonic() > self._ends)
+        over = self._stopping.is_set() or self.camera.closing.exists() or time.monotonic() > self._ends
+        return not (over or is_forgetting(self._paths))
 
     def _ended(self) -> NightError:
         return self._node.why() if self._node else NightError("The SuperNode never started")
@@ -195,6 +197,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _hold(settings: Settings, options: argparse.Namespace) -> int:
+    if is_forgetting(CameraPaths(settings.state_dir)):
+        raise NightError("This camera is being forgotten", means="It takes part in no night", do="Enrol it again")
     flower.settle_in(CameraPaths(settings.state_dir).flower)
     night = Night(
         settings,

@@ -16,7 +16,7 @@ from appliance.store.recipe import recipe_name
 logger = logging.getLogger(__name__)
 
 CANT_TELL = "can't tell"
-_WORDS = {"head": "bare head", "hardhat": "hard hat", "nobody": "nobody here"}
+_WORDS = {"head": "bare head", "hardhat": "hardhat", "nobody": "nobody here"}
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,7 @@ class Deleter:
         others: Deletes what else was kept of a span of time, such as events' snapshots; returns how many. Called
             again where it was cut off.
         others_there: How many that would be.
+        settle: Has frames that wait in memory stored, before a span is deleted; raises where it can't.
     """
 
     def __init__(
@@ -92,10 +93,12 @@ class Deleter:
         shelf: Versions,
         others: Others = lambda *_: 0,
         others_there: Others = lambda *_: 0,
+        settle: Callable[[], object] = lambda: None,
     ) -> None:
         self._store = store
         self._shelf = shelf
         self._others, self._others_there = others, others_there
+        self._settle = settle
 
     def frames(self, frame_ids: Sequence[str], *, by: str) -> Deletion:
         """Delete these frames; those that aren't there are passed over.
@@ -120,6 +123,7 @@ class Deleter:
             StoreError: As for :meth:`frames`.
         """
         begin, end = _checked_span(begin_utc, end_utc)
+        self._settle()
         return self._delete(_BETWEEN, [as_text(begin), as_text(end)], what, by, (begin, end))
 
     def preview(self, begin_utc: datetime, end_utc: datetime, *, what: str) -> Deletion:

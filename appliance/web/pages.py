@@ -15,7 +15,7 @@ from appliance.web.roles import CALLER
 STATIC = Path(__file__).parent / "static"
 LOGIN_PATH = "/login"
 STATIC_PATH = "/static/"
-SCREENS = ("label", "data", "events", "models", "privacy", "people")
+SCREENS = ("label", "review", "data", "events", "models", "privacy", "people")
 _MOST_NEXT = 300
 
 

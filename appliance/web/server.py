@@ -33,7 +33,9 @@ TAKES_NOTHING_S = 30.0  # a client that takes nothing of its answer for so long 
 class PageApp(Protocol):
     """An ASGI app whose ``state.pictures`` can be closed."""
 
-    state: State
+    @property
+    def state(self) -> State:
+        """The app's own."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer."""

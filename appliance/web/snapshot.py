@@ -107,8 +107,11 @@ def _decision(decision: Decision | None) -> dict[str, Any] | None:
 def _event(event: Event, now: datetime, zone: tzinfo) -> dict[str, Any]:
     lasted = None if event.ended_utc is None else (event.ended_utc - event.began_utc).total_seconds()
     return {
+        "id": event.id,
         "kind": event.kind,
         "sentence": event.sentence,
+        "snapshot": event.snapshot,
+        "acknowledged_by": event.acknowledged_by,
         "detail": {name: _number(value) for name, value in event.detail.items()},
         **times("began", event.began_utc, now, zone, clock=_SECONDS),
         **times("ended", event.ended_utc, now, zone, clock=_SECONDS),

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import FrameType
 
 from appliance.errors import ConfigError, SitecamError
+from appliance.ledger_reader import last_traffic
 from appliance.models.shelf import Shelf
 from appliance.models.signing import load_public_key
 from appliance.paths import CameraPaths
@@ -35,7 +36,6 @@ from server.night import hold_night
 from server.paths import ServerPaths
 from server.registry import NightRecord, Registry
 from server.superlink import SuperLink
-from trainer.ledger import last_traffic
 
 EXIT_SHORT = 3  # the demo ran to its end, but not everything happened as it should
 

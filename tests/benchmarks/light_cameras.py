@@ -107,7 +107,7 @@ class _Numbers(Camera):
     def say(self, *_: object, **__: object) -> None:
         """There is no page."""
 
-    def examples(self, split: str) -> Examples:
+    def examples(self, split: str, *, night: str = "") -> Examples:  # noqa: ARG002  # nothing is stored
         """What was drawn."""
         return self.drawn_frames[split]
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from appliance.errors import NightError, SitecamError
+from appliance.ledger_reader import last_traffic
 from appliance.models.head import Head
 from appliance.models.manifest import Manifest
 from appliance.models.shelf import Shelf
@@ -46,7 +47,6 @@ from server.superlink import SuperLink
 from tests.benchmarks import night_tables, rig, tutorial
 from tests.benchmarks.watch import Peak, Watch, command_line
 from tests.night.running import free_port
-from trainer.ledger import last_traffic
 
 _DATA = rig.ROOT.parent / "shared" / "datasets" / "hardhat"
 _WEIGHTS = rig.ROOT.parent / "shared" / "models" / "mobilenet_v2_1.0_160_imagenet_no_top.weights.h5"

@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page, Route, expect  # isort: skip  # s
 
 READY = "#box[data-state=shown]"
 LABELS = {"1": "head", "2": "hardhat", "3": "nobody"}
-WORDS = {"1": "Bare head", "2": "Hard hat", "3": "Nobody here"}
+WORDS = {"1": "Bare head", "2": "Hardhat", "3": "Nobody here"}
 CANT_TELL = "Can\N{RIGHT SINGLE QUOTATION MARK}t tell"
 Open = Callable[..., Page]
 
@@ -295,7 +295,7 @@ def test_a_screen_reader_hears_which_picture_and_what_was_said(open_as: Open) ->
     for key, words in WORDS.items():
         expect(page.get_by_role("button", name=words)).to_have_attribute("aria-keyshortcuts", key)
     press(page, "2")
-    expect(page.locator("#spoken")).to_have_text("Hard hat. Picture 2 of 12.")
+    expect(page.locator("#spoken")).to_have_text("Hardhat. Picture 2 of 12.")
 
 
 def taken(page: Page) -> str:
@@ -364,7 +364,7 @@ def test_disagreements_are_settled_by_keys(
     page.keyboard.press("ArrowRight")
     expect(cards.nth(0)).to_be_focused()
     page.keyboard.press("c")
-    expect(cards.nth(0)).to_contain_text("Changed to Hard hat")
+    expect(cards.nth(0)).to_contain_text("Changed to Hardhat")
     expect(cards.nth(1)).to_be_focused()
     page.keyboard.press("k")
     expect(cards.nth(1)).to_contain_text("Kept Bare head")
@@ -381,7 +381,7 @@ def test_disagreements_are_settled_by_keys(
 def test_a_settled_disagreement_is_taken_back(site: LabelSite, open_as: Open, disputed: list[str]) -> None:
     page = open_as(path="/review", size="phone")
     first = page.locator(".frame").first
-    first.get_by_role("button", name="Change to Hard hat").tap()
+    first.get_by_role("button", name="Change to Hardhat").tap()
     first.get_by_role("button", name="Undo").tap()
     expect(first.get_by_role("button", name="Keep Bare head")).to_be_visible()
     assert site.store.frame(disputed[0]).label == "head"

@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -211,7 +212,7 @@ def test_without_the_proxy_the_same_calls_succeed(site: GuardedSite) -> None:
 def test_a_camera_on_another_machine_joins_by_code(site: GuardedSite) -> None:
     """``sitecam enrol CODE`` there, ``approve`` here, nginx and a real SuperLink in between."""
     admission = Admission(site.settings, site.superlink)
-    desk = Desk(admission)
+    desk = Desk(admission, lambda: datetime.now(UTC))
     config = site.root / "gate-2.toml"
     config.write_text('state_dir = "gate-2"\n[camera]\nname = "gate-2"\nsource = "folder"\npath = "pictures"\n')
     code = admission.new_code()

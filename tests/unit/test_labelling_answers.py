@@ -52,7 +52,7 @@ def test_labels_are_the_running_version_s_in_its_order(tmp_path: Path) -> None:
     assert view.version == 2
     assert [(each.name, each.words, each.key) for each in view.choices] == [
         ("head", "bare head", "1"),
-        ("hardhat", "hard hat", "2"),
+        ("hardhat", "hardhat", "2"),
         ("nobody", "nobody here", "3"),
     ]
 

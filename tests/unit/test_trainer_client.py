@@ -21,6 +21,7 @@ from appliance.models.verdict import Verdict, read_verdict, write_verdict
 from appliance.night_plan import objection
 from appliance.night_status import read_night_status
 from appliance.paths import CameraPaths
+from appliance.status_file import complaint
 from appliance.store.frames import FrameStore, NewFrame
 from server.replies import check_means
 from tests.fakes import parts
@@ -252,7 +253,7 @@ def test_a_camera_with_too_few_frames_of_every_kind_gives_no_means(post: Post) -
 
 
 def test_the_server_hears_what_is_wrong_with_the_live_loop(post: Post) -> None:
-    assert post.camera.status().health == "The live loop doesn't answer"
+    assert post.camera.status().health == complaint(post.camera.settings.state_dir) != ""
     assert post.camera.status().backbone == Part.of(post.fleet.backbone).sha256
 
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, RecordDict
 
+from appliance.ledger_reader import last_traffic
 from tests.fakes.parts import tiny_head
 from trainer import messages
-from trainer.ledger import last_traffic, note_reply, note_traffic
+from trainer.ledger import note_reply, note_traffic
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
