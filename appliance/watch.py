@@ -128,6 +128,7 @@ class Watch:
         since = history[0].since_utc if history and history[0].version == version else None
         trial = around.swapper.trial
         slower = around.surroundings()
+        alarm, events = around.alarm.current, around.events.recent(_EVENTS)  # the log knows who took note of it
         return PageStatus(
             camera=self._camera,
             fleet=self._fleet,
@@ -146,8 +147,8 @@ class Watch:
                 for condition in around.capture.conditions
             ),
             trial=PageTrial(trial.version, str(trial.state)) if trial else None,
-            alarm=around.alarm.current,
-            events=around.events.recent(_EVENTS),
+            alarm=alarm and next((event for event in events if event.id == alarm.id), alarm),
+            events=events,
             system=slower.system,
             store=slower.store,
             queue=slower.queue,

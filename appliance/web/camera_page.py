@@ -23,7 +23,7 @@ from appliance.page_names import wanted_names
 from appliance.page_tls import PageCertificate
 from appliance.paths import CameraPaths
 from appliance.privacy import OtherWay
-from appliance.web.api import capture, data, events, frames, metrics, models, privacy
+from appliance.web.api import authority, capture, data, events, frames, metrics, models, privacy
 from appliance.web.app import create_app
 from appliance.web.server import PageServer
 from appliance.web.source import PageSource
@@ -84,6 +84,7 @@ class CameraPage:
             events.router(keeping.events, zone),
             models.router(shelf, ModelChanger(shelf), zone),
             metrics.router(figures),
+            authority.router(paths),
             privacy.router(paths.ledger, f"{fleet.name}, {address(*fleet.address)}", forgetter, zone, other=other),
         ]
         self.app = create_app(
