@@ -19,7 +19,7 @@ from appliance.errors import NotThereError
 from appliance.events_memory import Unwritten
 from appliance.events_record import Change, Event, Vote
 from appliance.events_schema import COLUMNS, event_of, open_events, refused, text, values_of
-from appliance.files import sweep_temporaries, sync_folder, write_atomically
+from appliance.files import read_no_link, sweep_temporaries, sync_folder, write_atomically
 from appliance.store.locks import held
 
 logger = logging.getLogger(__name__)
@@ -311,7 +311,7 @@ class EventStore:
     def snapshot(self, event_id: str) -> bytes | None:
         """An event's picture as a JPEG file; None where there is none."""
         try:
-            return self._file(checked_id(event_id)).read_bytes()
+            return read_no_link(self._file(checked_id(event_id)))
         except FileNotFoundError:
             return None
 

@@ -47,6 +47,17 @@ def written_atomically(path: Path, *, mode: int = 0o644) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
+def read_no_link(path: Path) -> bytes:
+    """A file's content, of a file itself: whoever could plant a link would else have any file read.
+
+    Raises:
+        OSError: It can't be read, or is a link.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
+
+
 def sync_folder(folder: Path) -> None:
     """Make renames and deletions inside ``folder`` survive a power cut.
 

@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from appliance.errors import StoreError
+from appliance.files import read_no_link
 from appliance.store.locks import held
 from appliance.store.thumbnails import small_jpeg, whole
 
@@ -80,7 +81,7 @@ class PictureFiles:
             StoreError: It is gone.
         """
         try:
-            return self._path(frame_id).read_bytes()
+            return read_no_link(self._path(frame_id))
         except OSError as error:
             raise StoreError(
                 f"The picture of frame {frame_id} can't be read ({error.strerror})",

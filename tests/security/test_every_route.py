@@ -21,7 +21,7 @@ from tests.security.whole import Whole, whole_page
 #: Everything that answers a stranger. Whoever adds to this list opens a hole: think twice.
 OPEN = {"/login", "/api/login", "/api/first", "/healthz"}
 #: Routes that need a login and no particular role: the screens, which hold no data, and the description.
-ANY_ROLE = {"/", "/label", "/data", "/events", "/models", "/privacy", "/people", "/openapi.json"}
+ANY_ROLE = {"/", "/label", "/review", "/data", "/events", "/models", "/privacy", "/people", "/openapi.json"}
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE")
 ROLES: tuple[Role, ...] = ("viewer", "labeller", "admin")
 

@@ -63,7 +63,7 @@ def attacked(page: Whole, operation: APIOperation[Any, Any, Any, Any], sent: dic
         case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
         | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
     )
-    def attack(case: schemathesis.Case[Any, Any, Any, Any]) -> None:
+    def attack(case: schemathesis.Case[Any]) -> None:
         response = case.call(base_url=page.url, headers={"Origin": page.url}, **sent)
         case.validate_response(response, checks=CHECKS)
 

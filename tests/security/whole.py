@@ -36,7 +36,7 @@ from appliance.status import Status
 from appliance.status_file import own_process
 from appliance.store.deletion import Deleter
 from appliance.store.frames import FrameStore
-from appliance.web.api import capture, data, events, frames, metrics, models, privacy
+from appliance.web.api import authority, capture, data, events, frames, metrics, models, privacy
 from appliance.web.app import create_app
 from appliance.web.roles import Role
 from appliance.web.server import PageServer
@@ -168,6 +168,7 @@ def whole_page(root: Path, *, camera: str = CAMERA, routers: tuple[APIRouter, ..
                 models.router(shelf, ModelChanger(shelf, answer_s=0.1), ZONE),
                 privacy.router(paths.ledger, "the fleet", Forgetter(paths, camera, lambda: None), ZONE),
                 metrics.router(Metrics(lambda: status)),
+                authority.router(paths),
                 *routers,
             ],
             open_with={metrics.PATH: TokenCheck(token)},

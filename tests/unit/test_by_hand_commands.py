@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import httpx
 import pytest
 
 from appliance import cli
@@ -19,6 +18,7 @@ from appliance.models.trial import read_trial
 from appliance.models.verdict import read_verdict
 from tests.fakes.enrolled import replay
 from tests.fakes.fleet import TinyFleet
+from tests.fakes.visiting import state_of
 from tests.fakes.waiting import wait_until
 
 
@@ -39,7 +39,7 @@ def enrolled(tmp_path: Path, tiny_backbone: bytes, port: int) -> tuple[Path, She
 
 
 def test_the_commands_go_through_the_running_camera(
-    enrolled: tuple[Path, Shelf], port: int, capsys: pytest.CaptureFixture[str]
+    enrolled: tuple[Path, Shelf], capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, shelf = enrolled
     shelf.offer(2)
@@ -51,11 +51,8 @@ def test_the_commands_go_through_the_running_camera(
         return code, said.out + said.err
 
     def answers() -> int:
-        try:
-            state = httpx.get(f"http://127.0.0.1:{port}/api/status", trust_env=False).json()
-        except httpx.TransportError:
-            return 0
-        return int(state["model"]["version"] or 0)
+        state = state_of(config)
+        return int(state["model"]["version"] or 0) if state else 0
 
     command = [sys.executable, "-m", "appliance.cli", "--config", str(config), "camera"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:

@@ -4,12 +4,8 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 from PIL import Image
 
@@ -19,6 +15,7 @@ from appliance.errors import ModelError, PortTakenError
 from appliance.process import CameraProcess
 from tests.fakes.enrolled import replay
 from tests.fakes.fleet import TinyFleet
+from tests.fakes.visiting import wait_for_state
 
 
 @pytest.fixture
@@ -32,24 +29,11 @@ def config(tmp_path: Path, tiny_backbone: bytes, port: int) -> Path:
     return replay(tmp_path, TinyFleet(tmp_path, tiny_backbone), page_port=port, rate_fps=20)
 
 
-def wait_for(port: int, good: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    ends = time.monotonic() + 30
-    while time.monotonic() < ends:
-        try:
-            state = dict(httpx.get(f"http://127.0.0.1:{port}/api/status", trust_env=False).json())
-        except httpx.TransportError:
-            state = {}
-        if state and good(state):
-            return state
-        time.sleep(0.1)
-    raise AssertionError("the page did not show it within 30 s")
-
-
-def test_a_camera_decides_about_its_frames_and_says_so_on_its_page(config: Path, port: int) -> None:
+def test_a_camera_decides_about_its_frames_and_says_so_on_its_page(config: Path) -> None:
     process = CameraProcess(load(config))
     process.start()
     try:
-        state = wait_for(port, lambda state: state["decision"] is not None)
+        state = wait_for_state(config, lambda state: state["decision"] is not None)
     finally:
         process.stop()
     assert (state["camera"], state["fleet"], state["model"]["version"]) == ("gate", "test fleet", 1)
@@ -73,25 +57,25 @@ def test_a_camera_without_a_model_says_what_to_do(config: Path, tmp_path: Path) 
         CameraProcess(load(config))
 
 
-def test_a_camera_whose_pointer_is_lost_runs_what_it_has(config: Path, tmp_path: Path, port: int) -> None:
+def test_a_camera_whose_pointer_is_lost_runs_what_it_has(config: Path, tmp_path: Path) -> None:
     (tmp_path / "state" / "models" / "current").write_bytes(b"\xff")
     process = CameraProcess(load(config))
     process.start()
     try:
-        wait_for(port, lambda state: state["model"]["version"] == 1)
+        wait_for_state(config, lambda state: state["model"]["version"] == 1)
     finally:
         process.stop()
 
 
-def test_a_camera_whose_pictures_are_gone_shows_the_fault_and_recovers(config: Path, port: int, tmp_path: Path) -> None:
+def test_a_camera_whose_pictures_are_gone_shows_the_fault_and_recovers(config: Path, tmp_path: Path) -> None:
     (tmp_path / "pictures").rename(tmp_path / "away")
     process = CameraProcess(load(config))
     process.start()
     try:
-        state = wait_for(port, lambda state: state["faults"]["camera"] is not None)
+        state = wait_for_state(config, lambda state: state["faults"]["camera"] is not None)
         assert "There is no folder or video" in state["faults"]["camera"]
         (tmp_path / "away").rename(tmp_path / "pictures")
-        wait_for(port, lambda state: state["decision"] is not None and state["faults"]["camera"] is None)
+        wait_for_state(config, lambda state: state["decision"] is not None and state["faults"]["camera"] is None)
     finally:
         process.stop()
 
@@ -100,12 +84,12 @@ def test_the_command_runs_until_it_is_told_to_stop(config: Path, port: int) -> N
     command = [sys.executable, "-m", "appliance.cli", "--config", str(config), "camera"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
-            wait_for(port, lambda state: state["decision"] is not None)
+            wait_for_state(config, lambda state: state["decision"] is not None)
         finally:
             process.terminate()
         out, err = process.communicate(timeout=30)
     assert process.returncode == 0, err
-    assert out == f"gate: http://127.0.0.1:{port}/\n"
+    assert out == f"gate: https://127.0.0.1:{port}/\n"
 
 
 def test_models_lists_versions_and_marks_the_one_that_runs(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

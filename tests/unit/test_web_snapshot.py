@@ -113,10 +113,14 @@ def test_a_verdict_has_the_state_it_fell_in_and_whether_it_is_for_good(quarantin
 
 def test_an_alarm_stands_in_utc_and_as_on_the_sites_clock_and_has_no_end_yet() -> None:
     source = FakePageSource()
-    source.page = replace(source.page, alarm=bare_head(SUMMER_NIGHT))
+    alarm = bare_head(SUMMER_NIGHT)
+    source.page = replace(source.page, alarm=alarm)
     assert snapshot(source, BERLIN)["alarm"] == {
+        "id": alarm.id,
         "kind": "seen",
         "sentence": "bare head seen",
+        "snapshot": False,
+        "acknowledged_by": None,
         "detail": {"decisions": 31.0, "agreed": 29.0, "highest_score": 0.98},
         "began_utc": "2024-07-03T23:30:05+00:00",
         "began": "4 Jul 2024, 01:30:05",
