@@ -25,10 +25,11 @@ def main(arguments: list[str]) -> int:
         # Ours first: it has TensorFlow to author the small graphs that both then run.
         pythons = (sys.executable, str(OLD_RUNTIME))
         steps += [(python, "-m", "pytest", "-q", "-m", "litert", *_litert_files()) for python in pythons]
-    # Two processes, file by file: those that start whole sites mostly wait, and come before the many quick ones.
+    # Four processes, file by file, on two cores: tests that start whole sites or browsers mostly wait. They come before
+    # the many quick ones.
     # Last: its closing line is the one to read.
-    split = ("-n", "2", "--dist", "loadfile", "--no-loadscope-reorder")
-    steps.append((sys.executable, "-m", "pytest", "-q", *split))
+    split = ("-n", "4", "--dist", "loadfile", "--no-loadscope-reorder")
+    steps.append((sys.executable, "-m", "pytest", "-q", "--durations=25", *split))
     worst = 0
     for step in steps:
         worst = max(worst, _run(*step))
