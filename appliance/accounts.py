@@ -15,8 +15,8 @@ from appliance.accounts_file import AccountsFile
 from appliance.errors import ConfigError, NotAllowedError, NotThereError
 from appliance.join_code import Code, new_code, read_code
 from appliance.passwords import Passwords, check_password
+from appliance.roles import Role
 from appliance.sessions import Sessions
-from appliance.web.roles import Role
 
 CODE_MINUTES = 60
 _TRIES = 5

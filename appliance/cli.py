@@ -34,12 +34,12 @@ from appliance.metrics_token import metrics_token
 from appliance.models.shelf import Shelf
 from appliance.page_tls import certificate_state
 from appliance.paths import CameraPaths
+from appliance.roles import Role
 from appliance.status_words import tell_status
 from appliance.store.frames import FrameStore
 from appliance.store.importing import import_folders
 from appliance.systemd import START_AFRESH_EXIT_CODE
 from appliance.web.guards import as_in_url
-from appliance.web.roles import Role
 
 _SCAN_S = 120.0
 _SAY_IT_S = 3.0  # for the page to hand over the proof
@@ -194,7 +194,7 @@ def _enrol(settings: Settings, options: argparse.Namespace) -> int:
 
 def _invitation(settings: Settings, options: argparse.Namespace) -> Invitation:
     if options.scan:
-        from appliance.process import open_source
+        from appliance.camera.opening import open_source
         from appliance.scanning import scan
 
         _say(f"Hold the server's QR code before the camera, for at most {_SCAN_S:g} s")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from appliance import litert
+from appliance.camera.opening import open_source
 from appliance.config import Settings
 from appliance.errors import SitecamError
 from appliance.fleet import load_fleet
@@ -20,7 +21,6 @@ from appliance.models.shelf import Shelf
 from appliance.models.verdict import newest_verdict
 from appliance.page_tls import certificate_state
 from appliance.paths import CameraPaths
-from appliance.process import open_source
 from appliance.store.frames import FrameStore
 
 State = Literal["ok", "warning", "fault"]

@@ -10,12 +10,10 @@ from typing import Protocol
 
 from appliance.alarm import Alarm, alarm_words
 from appliance.by_hand import HandOver
-from appliance.camera.folder import FolderCamera
-from appliance.camera.picamera import PiCamera
-from appliance.camera.source import CameraSource
+from appliance.camera.opening import open_source
 from appliance.canary import Canary
 from appliance.capture import Capture
-from appliance.config import CameraSettings, Settings
+from appliance.config import Settings
 from appliance.decide import Decider
 from appliance.eim.runner import RunningImpulse, start_impulse
 from appliance.ending import resume
@@ -247,15 +245,3 @@ class CameraProcess:
             reply_deadline_s=model.reply_deadline_s,
             memory_bytes=model.memory_mb * 2**20,
         )
-
-
-def open_source(settings: CameraSettings) -> CameraSource:
-    """The camera that the settings name; not opened yet."""
-    if settings.source == "folder":
-        return FolderCamera(
-            settings.path,
-            rate_fps=settings.rate_fps,
-            hold_frames=settings.hold_frames,
-            seed=0 if settings.shuffle else None,
-        )
-    return PiCamera(size=(settings.width, settings.height), rate_fps=settings.rate_fps)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import cast
 
 from appliance.accounts_file import AccountsFile
-from appliance.web.roles import Caller, Role
+from appliance.roles import Caller, Role
 
 IDLE_S = 36 * 3600.0  # somebody who labels two minutes a day, now earlier, now later, stays logged in
 LONGEST_S = 14 * 86400.0

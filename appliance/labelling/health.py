@@ -10,6 +10,7 @@ from typing import Literal
 from appliance.judge import CONFIDENCE, tail, upper_bound
 from appliance.store import review
 from appliance.store.frames import FrameStore
+from appliance.store.records import IMPORTED
 
 SURE = 0.95  # a model that is so sure and says otherwise is right often enough to look again
 
@@ -200,7 +201,7 @@ def _one_person(store: FrameStore) -> list[Finding]:
     return [
         Finding(
             "warning",
-            f"Only {people[0]} has labelled frames.",
+            "Every label came with an import." if people == [IMPORTED] else f"Only {people[0]} has labelled frames.",
             "Have somebody else look through the review: two people don't overlook the same things.",
         )
     ]

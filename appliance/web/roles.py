@@ -7,33 +7,14 @@ nobody else past; a route then demands a role by the type of one parameter: ``ca
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 from fastapi import Depends, Request
 
 from appliance.errors import NotAllowedError
+from appliance.roles import Caller, Role
 
-Role = Literal["viewer", "labeller", "admin"]  # each may do what the ones before it may
 CALLER = "sitecam.caller"  # in the request's scope
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who asks.
-
-    Attributes:
-        name: The account's.
-        role: What they may do.
-    """
-
-    name: str
-    role: Role
-
-    def may(self, role: Role) -> bool:
-        """Whether their role is that one or a greater one."""
-        roles = get_args(Role)
-        return bool(roles.index(self.role) >= roles.index(role))
 
 
 def demands(role: Role) -> Callable[[Request], Caller]:
@@ -54,6 +35,8 @@ def demands(role: Role) -> Callable[[Request], Caller]:
     caller.role = role  # type: ignore[attr-defined]  # read by the test that walks over every route
     return caller
 
+
+__all__ = ["CALLER", "Admin", "Caller", "Labeller", "Role", "Viewer", "demands"]
 
 Viewer = Annotated[Caller, Depends(demands("viewer"))]
 Labeller = Annotated[Caller, Depends(demands("labeller"))]

@@ -90,7 +90,10 @@ function account(person) {
       leave.querySelector("span").textContent = error.away ? "No answer. Log out again" : "Not logged out. Again";
     }
   });
-  const who = element("p", "nav-who", element("strong", "", person.name), element("span", "", person.role));
+  // People is an admin's page, and everybody's way to their own password.
+  const who = element("a", "nav-who", element("strong", "", person.name), element("span", "", person.role));
+  who.href = "/people";
+  who.title = "Your account";
   return element("div", "nav-account", who, leave);
 }
 
