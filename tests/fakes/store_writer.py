@@ -28,7 +28,7 @@ from tests.fakes.pictures import encoded, scene
 LABELS = ("head", "hardhat", "nobody")
 BEGAN = datetime(2026, 10, 1, tzinfo=UTC)
 PURGED = "purged"
-ROOM_BYTES = 700_000  # for about forty frames; the database takes a part of it
+ROOM_BYTES = 520_000  # for some thirty frames; the database takes a part of it
 
 
 class NoVersions:

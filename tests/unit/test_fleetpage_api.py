@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import csv
 import io
+import re
 import shutil
 import time
 from collections.abc import Iterator
