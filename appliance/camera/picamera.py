@@ -142,7 +142,7 @@ class PiCamera:
             self._layouts = self._configure(camera, colour_space)
             camera.start()
         except Exception as error:
-            self._let_go(camera)
+            self._let_go(camera, queue.SimpleQueue())
             if isinstance(error, CameraError):
                 raise
             raise self._failed("would not start", error) from error
@@ -181,7 +181,7 @@ class PiCamera:
             done = self._done
         if camera is not None:
             done.put(None)
-            self._let_go(camera)
+            self._let_go(camera, done)
 
     def _configure(self, camera: Any, colour_space: Any) -> dict[str, Nv12Layout]:
         width, height = self._size
@@ -230,14 +230,19 @@ class PiCamera:
         self._next_sequence = sequence + 1
         return sequence
 
-    def _let_go(self, camera: Any) -> None:
-        """Close the camera in a thread of its own, because a stalled driver may never return."""
+    def _let_go(self, camera: Any, done: queue.SimpleQueue[Any]) -> None:
+        """Close the camera in a thread of its own, because a stalled driver may never return.
+
+        A picture that came in that moment is in ``done``, where nobody looks any more; its buffer is given back.
+        """
 
         def work() -> None:
             with self._reading:
                 try:
                     # Not stop(): it queues behind a capture that never ends; close() doesn't.
                     camera.close()
+                    for job in _taken_out(done):
+                        job.get_result(timeout=0).release()
                 except Exception:
                     logger.exception("%s did not close cleanly", self.name)
 
@@ -259,6 +264,17 @@ class PiCamera:
             means="There are no pictures from it for now",
             do="It is opened again by itself; if this repeats, check the ribbon cable",
         )
+
+
+def _taken_out(done: queue.SimpleQueue[Any]) -> list[Any]:
+    """Take the finished jobs out, and leave the word that the camera was closed."""
+    jobs = []
+    try:
+        while True:
+            jobs.append(done.get_nowait())
+    except queue.Empty:
+        done.put(None)
+    return [job for job in jobs if job is not None]
 
 
 def _driver() -> tuple[Any, Any]:

@@ -29,6 +29,8 @@ LEFT_OUT = {
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
 
 
+# The page runs in this process, and its threads draw from `random` while Hypothesis looks whether a strategy does.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module inside strategies")
 @pytest.mark.parametrize("role", ["viewer", "labeller", "admin"])
 def test_no_request_that_the_description_allows_or_forbids_breaks_the_page(
     page: Whole, role: Role, caplog: pytest.LogCaptureFixture

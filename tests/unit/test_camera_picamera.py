@@ -3,6 +3,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -131,3 +132,21 @@ def test_a_driver_that_never_lets_go_costs_only_the_deadline(
     assert "did not let go" in caplog.text
     with pytest.raises(CameraMissingError, match="can't be opened"):
         camera.open()
+
+
+def test_a_picture_that_comes_while_the_driver_lets_go_is_given_back(sensor: FakeSensor) -> None:
+    camera = PiCamera(size=(64, 48), close_deadline_s=0.05)
+    camera.open()
+    sensor.stalled.set()
+    with pytest.raises(CaptureTimeoutError):
+        capture_until_none_comes(camera)
+    sensor.hang_on_close = threading.Event()
+    camera.close()
+    sensor.stalled.clear()  # the picture asked for above comes now, and nobody waits for it
+    ends = time.monotonic() + 10
+    while sensor.unreleased < 1 and time.monotonic() < ends:
+        time.sleep(0.01)
+    sensor.hang_on_close.set()
+    while (sensor.open_cameras or sensor.unreleased) and time.monotonic() < ends:
+        time.sleep(0.01)
+    assert (sensor.open_cameras, sensor.unreleased) == (0, 0)

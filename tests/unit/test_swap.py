@@ -72,7 +72,8 @@ def test_a_good_version_runs_afterwards_and_the_old_one_has_ended(
     assert b.old.closed
     assert verdict.swap is not None
     assert verdict.swap.frames_lost == 0
-    assert verdict.swap.longest_gap_ms >= verdict.swap.steady_p99_ms > 0
+    assert verdict.swap.longest_gap_ms > 0
+    assert verdict.swap.steady_p99_ms > 0
     assert read_verdict(b.shelf.root, 2) == verdict
 
 
