@@ -209,12 +209,16 @@ class NightSettings:
     """The night shift.
 
     Attributes:
+        begins: When this camera looks for tonight's night at the earliest, HH:MM in the site's time.
+        ends: When it stops, HH:MM; before ``begins`` where the night goes over midnight.
         min_frames: With fewer labelled frames than this the camera tells the server so, and does not train.
         swap_deadline_s: How long a night waits for the camera's verdict on a new version.
         threads: CPU threads for the backbone at night.
         runtime_port: Loopback port between SuperNode and its executor; 0 picks a free one.
     """
 
+    begins: str = "01:00"
+    ends: str = "05:00"
     min_frames: int = 10
     swap_deadline_s: float = 240.0
     threads: int = 1

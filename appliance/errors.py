@@ -28,7 +28,8 @@
     ├── SwapError              a new version did not earn its place; the old one stays
     │   └── SwapPostponedError something else stood in its way; it is tried again
     ├── CertificateError       TLS material is missing, unreadable or somebody else's
-    └── NightError             tonight's training can't go on
+    ├── NightError             tonight's training can't go on
+    └── InstallError           the installer could not do what it should
 """
 
 from __future__ import annotations
@@ -154,3 +155,7 @@ class CertificateError(SitecamError):
 
 class NightError(SitecamError):
     """Tonight's training can't go on."""
+
+
+class InstallError(SitecamError):
+    """Sitecam could not be installed, changed or taken off; the machine is as it was, or the message says how not."""

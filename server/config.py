@@ -91,6 +91,7 @@ class NightSettings:
     """How a night goes.
 
     Attributes:
+        begins: When the night is held, HH:MM in the site's time (``page.time_zone``).
         window_s: A night ends by itself after so long, whatever happens in it.
         rounds: Few, with real work in each: a round costs seconds of waiting.
         epochs: Passes over a camera's frames per round.
@@ -118,7 +119,8 @@ class NightSettings:
             gate can't tell whether the model is worse), always.
     """
 
-    window_s: float = 4 * 3600.0
+    begins: str = "01:15"
+    window_s: float = 3.5 * 3600.0
     rounds: int = 3
     epochs: int = 30
     rate: float = 0.003
