@@ -281,7 +281,9 @@ def test_a_request_that_makes_no_sense_is_removed_and_the_next_one_is_taken(
     request.write_text(request_text)
     wait_until(lambda: not request.exists())
     assert not forgetter.done
-    request.write_text(json.dumps({"name": NAME, "by": "Ada", "token": "0" * 16}))
+    whole = request.with_suffix(".new")  # half a request would be another one that makes no sense
+    whole.write_text(json.dumps({"name": NAME, "by": "Ada", "token": "0" * 16}))
+    whole.replace(request)
     wait_until(lambda: forgetter.done)
     forgetter.stop()
 
