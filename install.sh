@@ -1,9 +1,21 @@
 #!/bin/sh
-# Sets Sitecam up in this folder and runs it: ./install.sh demo | test. Nothing outside the folder is changed,
-# and no root is needed. Exit codes: those of the demo or the tests; 64 for a wrong call, 69 for a missing tool.
+# Sitecam's one way in. demo and test set it up in this folder and run it: nothing outside the folder is changed, and
+# no root is needed. The other commands put it on this machine, as root, and look after it there; every one of them
+# may be repeated, and goes on where an interrupted one stood.
+#
+# Exit codes: those of the demo or the tests; else
+#    0  done, or nothing was left to do
+#    1  failed; the message says what was done and what not
+#   64  a wrong call
+#   65  an archive that can't be trusted; nothing of it was used
+#   69  this machine can't have it yet, or a tool is missing; nothing was changed
+#   75  the new release was not healthy, and the old one runs again
+#   77  not root
+#  130  interrupted
 set -eu
 here=$PWD # paths on the command line count from where it was called
-cd "$(dirname "$0")"
+self=$(readlink -f "$0") # sitecam-install is a link to it
+cd "$(dirname "$self")"
 root=$PWD
 work=.sitecam
 
@@ -13,7 +25,13 @@ usage: ./install.sh demo [OPTIONS]   set up, then run a whole site on this machi
        ./install.sh test [OPTIONS]   set up, then run linters, type checks and the test suite
        ./install.sh demo --help      the demo's options; for test, pytest's
 
-PYTHON=/path/to/python3 chooses the Python (3.11 to 3.13, 64-bit; default: python3).
+       sudo ./install.sh camera [--server https://HOST:PORT --code CODE]   make this machine a camera
+       sudo ./install.sh server [--host HOST]                              make it the site's server
+       sudo sitecam-install upgrade FOLDER|FILE.tar.gz                     later, once one of these is there
+       sudo sitecam-install backup FILE | restore FILE | apply | uninstall [--purge]
+       each with --help; camera, server and upgrade with --dry-run
+
+For demo and test, PYTHON=/path/to/python3 chooses the Python (3.11 to 3.13, 64-bit; default: python3).
 TEXT
 }
 
@@ -130,6 +148,17 @@ test)
         install_packages .venv-tflite locks/tflite-runtime.txt no
     fi
     exec .venv/bin/python -m tests.run "$@"
+    ;;
+camera | server | upgrade | apply | uninstall | backup | restore)
+    # Not PYTHON: what is installed must run on the system's own, which apt keeps and picamera2 is built for. -B: root
+    # must leave no files in somebody's folder.
+    python=/usr/bin/python3
+    [ -x "$python" ] || die "$python was not found" "Sitecam is written in Python" "apt install python3"
+    "$python" -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11))' ||
+        die "The system's $("$python" --version) is too old" "Sitecam needs 3.11 or later" \
+            "Use Raspberry Pi OS or Debian 12 (bookworm) or 13 (trixie), 64-bit"
+    cd "$here"
+    PYTHONPATH=$root exec "$python" -P -B -m appliance.installing "$command" "$@"
     ;;
 -h | --help | help)
     usage

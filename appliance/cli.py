@@ -22,7 +22,7 @@ from appliance import __version__, doctor, models_view
 from appliance.accounts import Accounts
 from appliance.by_hand import ask, camera_lock, do_it, target
 from appliance.command import run_command
-from appliance.config import DEFAULT_PATH, Settings, load
+from appliance.config import DEFAULT_PATH, PageSettings, Settings, load
 from appliance.errors import ConfigError
 from appliance.fleet import enrol, load_fleet, make_node_key
 from appliance.forget import FORGOTTEN_EXIT_CODE
@@ -32,6 +32,7 @@ from appliance.joining import join
 from appliance.learn_empty import Report, request_learning, wait_for_report
 from appliance.metrics_token import metrics_token
 from appliance.models.shelf import Shelf
+from appliance.page_names import own_addresses
 from appliance.page_tls import certificate_state
 from appliance.paths import CameraPaths
 from appliance.roles import Role
@@ -39,6 +40,7 @@ from appliance.status_words import tell_status
 from appliance.store.frames import FrameStore
 from appliance.store.importing import import_folders
 from appliance.systemd import START_AFRESH_EXIT_CODE
+from appliance.terminal_qr import qr_lines
 from appliance.web.guards import as_in_url
 
 _SCAN_S = 120.0
@@ -108,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
 
     login = commands.add_parser("login-code", help="make a one-time code with which somebody gets into the page")
     login.add_argument("--role", choices=get_args(Role), default="admin", help="what they may do (default: admin)")
+    login.add_argument("--qr", action="store_true", help="show the address as a QR code too, for a phone")
     login.set_defaults(run=_login_code)
 
     state = commands.add_parser("status", help="say how the camera is; 1 where something is wrong")
@@ -265,14 +268,26 @@ def _login_code(settings: Settings, options: argparse.Namespace) -> int:
     with contextlib.closing(Accounts(paths.accounts)) as accounts:
         code = accounts.new_code(options.role)
     page = settings.page
-    host = socket.gethostname() if page.host in ("0.0.0.0", "::") else as_in_url(page.host)  # noqa: S104  # not bound here
+    addresses = [
+        f"http{'s' if page.https else ''}://{host}:{page.port}/login#code={code.code}" for host in _hosts(page)
+    ]
     print(f"{code.code}   makes one {code.role}, within {code.valid_minutes} minutes")
-    print(f"http{'s' if page.https else ''}://{host}:{page.port}/login#code={code.code}")
+    print("\n".join(addresses))
+    if options.qr:
+        print(f"\n{qr_lines(addresses[0])}")
     if page.https:
         state = certificate_state(paths, datetime.now(UTC))
         if state.fingerprint:
             print(f"The page's certificate, SHA-256: {state.fingerprint}\n{state.sentence}")
     return 0
+
+
+def _hosts(page: PageSettings) -> list[str]:
+    """Under what the page can be opened: an address first, which needs nobody to know the name."""
+    if page.host not in ("0.0.0.0", "::"):  # noqa: S104  # not bound here
+        return [as_in_url(page.host)]
+    addresses = [as_in_url(each) for each in own_addresses() if ":" not in each]
+    return [*addresses, f"{socket.gethostname().partition('.')[0]}.local"]
 
 
 def _status(settings: Settings, options: argparse.Namespace) -> int:

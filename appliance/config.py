@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from appliance.errors import ConfigError
+from appliance.night_window import is_time
 from appliance.settings_file import check_ranges, load_settings
 
 DEFAULT_PATH = Path("/etc/sitecam/sitecam.toml")
@@ -295,6 +296,8 @@ def load(path: Path = DEFAULT_PATH) -> Settings:
         "mqtt.port": 1 <= settings.mqtt.port <= 65535,
         "webhook.deadline_s": 0 < settings.webhook.deadline_s <= 300,
         "webhook.give_up_after_s": settings.webhook.give_up_after_s >= 1,
+        "night.begins": is_time(settings.night.begins),
+        "night.ends": is_time(settings.night.ends) and settings.night.ends != settings.night.begins,
         "night.min_frames": settings.night.min_frames >= 1,
         "night.swap_deadline_s": settings.night.swap_deadline_s > 0,
         "night.threads": 1 <= settings.night.threads <= 64,

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from appliance.errors import CertificateError, ConfigError
 
 SCHEME = "sitecam-join"
+DOOR_PORT = 9443  # where an installed server lets cameras in
 NONCE_BYTES = 16
 PREFIX = "/v1/enrol/"
 
@@ -122,18 +123,22 @@ def read_uri(text: str) -> Invitation:
 
 
 def read_address(text: str) -> tuple[str, int]:
-    """Read ``host:port``, IPv6 in brackets.
+    """Read ``host:port`` or ``https://host:port/``, IPv6 in brackets; without a port the installed server's.
 
     Raises:
         ConfigError: It isn't one.
     """
+    if text.startswith("http://"):
+        raise ConfigError(
+            f"{text!r} is not encrypted", means="Nothing was sent", do="Write it like https://site-server:9443"
+        )
     try:
-        parts = urlsplit(f"//{text}")
-        if parts.hostname and parts.port and not (parts.path or parts.query or parts.fragment or parts.username):
-            return parts.hostname, parts.port
+        parts = urlsplit(f"//{text.removeprefix('https://').removesuffix('/')}")
+        if parts.hostname and not (parts.path or parts.query or parts.fragment or parts.username or parts.port == 0):
+            return parts.hostname, parts.port or DOOR_PORT
     except ValueError:
         pass  # said below, with what to do
-    raise ConfigError(f"{text!r} is not an address", do="Write it as host:port, as the server shows it")
+    raise ConfigError(f"{text!r} is not an address", do="Write it as https://host:port, as the server shows it")
 
 
 def address(host: str, port: int) -> str:

@@ -118,6 +118,8 @@ class Keeping:
 
     def tonight(self) -> str:
         """Tonight's plan, as far as the camera knows."""
+        if self.model.version is None:
+            return "It has no nights: it belongs to no fleet."
         return tonight(self.store.counts(), self.model.labels, self._settings.night.min_frames)
 
     def recording(self) -> tuple[str, str]:

@@ -335,14 +335,18 @@ class LiveLoop:
                     return
                 self.model_fault = None
                 return
-            self.model_fault = str(failed[-1]) if failed else "The model could not be started"
-            logger.error("%s", self.model_fault)
+            self._say_fault(str(failed[-1]) if failed else "The model could not be started")
             ends = time.monotonic() + _RETRY_S[min(attempt, len(_RETRY_S) - 1)]
             while time.monotonic() < ends and not self._stopping.is_set():
                 self._show_without_model(0.2)
                 if self._take_replacement():  # a new version may heal what a restart can't
                     return
             attempt += 1
+
+    def _say_fault(self, fault: str) -> None:
+        if fault != self.model_fault:  # once is enough for what is tried again every ten seconds
+            logger.error("%s", fault)
+        self.model_fault = fault
 
     def _show_without_model(self, wait_s: float) -> None:
         self._beat()

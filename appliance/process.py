@@ -9,24 +9,24 @@ from pathlib import Path
 from typing import Protocol
 
 from appliance.alarm import Alarm, alarm_words
+from appliance.alone import fleet_of, no_model, shelf_of, was_enrolled
 from appliance.by_hand import HandOver
 from appliance.camera.opening import open_source
 from appliance.canary import Canary
 from appliance.capture import Capture
 from appliance.config import Settings
 from appliance.decide import Decider
+from appliance.eim.cell import Cell
 from appliance.eim.runner import RunningImpulse, start_impulse
 from appliance.ending import resume
 from appliance.errors import ModelError
 from appliance.events_record import Change, Event
-from appliance.fleet import load_fleet
 from appliance.forget_asking import Forgetter
 from appliance.keeping import Keeping
 from appliance.ladder import Ladder
 from appliance.learn_empty import EmptyLearner
 from appliance.live import LiveLoop
 from appliance.metrics import Metrics
-from appliance.models.shelf import Shelf
 from appliance.notify.camera_state import CameraState
 from appliance.notify.neighbours import Neighbours
 from appliance.paths import CameraPaths
@@ -61,21 +61,21 @@ class CameraProcess:
         settings: The camera's.
 
     Raises:
-        CertificateError: The camera isn't enrolled.
-        ModelError: There is no model to run.
+        CertificateError: The fleet's files are damaged.
+        ModelError: It has a fleet, and no model to run.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        paths = CameraPaths(settings.state_dir)
-        fleet = load_fleet(paths.fleet)
+        self._paths = paths = CameraPaths(settings.state_dir)
+        self._fleet = fleet = fleet_of(paths)
         threads = settings.model.threads
-        self._shelf = Shelf(paths.models, fleet.signing_key)
+        self._shelf = shelf_of(paths, fleet)
         self._shelf.sweep()
         resume(self._shelf)
-        if not self._shelf.versions():
+        if fleet and not self._shelf.versions():
             raise ModelError("There is no model on this camera", do="Enrol it again with its bundle")
-        if self._shelf.current is None:  # its pointer was damaged or lost
+        if fleet and self._shelf.current is None:  # its pointer was damaged or lost
             self._shelf.activate(max(self._shelf.factory or 0, self._shelf.previous or 0))
         self.notifier = Notifier(os.environ)
         self.keeping = Keeping(
@@ -88,13 +88,14 @@ class CameraProcess:
         )
         self.events = self.keeping.events
         self.alarm = Alarm(settings.alarm, self.events.put, self.events.witness)
-        self.watch = Watch(settings.camera.name, fleet.name, paths, self._shelf)
+        fleet_name = fleet.name if fleet else ""
+        self.watch = Watch(settings.camera.name, fleet_name, paths, self._shelf)
         self.learner = EmptyLearner(paths, lambda: self.watch.labels, store=self.keeping.store)
         self.starter = Starter(self._shelf, self._start_impulse, threads=threads)
         decider = Decider(settings.model.sure_above)
         self.metrics = Metrics(lambda: self.status.status())
         self.loop = LiveLoop(
-            self.starter,
+            self.starter if fleet else no_model,
             decide=decider,
             listeners=[
                 *(self.watch, self.alarm, self.learner, self.metrics),
@@ -124,7 +125,7 @@ class CameraProcess:
         self._tuner = Tuner(settings, self._shelf, self.loop, decider)
         self.neighbours = Neighbours(
             settings,
-            fleet=fleet.name,
+            fleet=fleet_name,
             alarm=f"{alarm_words(settings.alarm.label).capitalize()} seen",
             state=self._state_for_neighbours,
             snapshot=self.events.snapshot,
@@ -174,6 +175,8 @@ class CameraProcess:
         """Why this process should end and be started afresh; None while it should go on."""
         if not self.page.alive:
             return "The page's server ended. The camera service starts afresh."
+        if self._fleet is None and was_enrolled(self._paths):
+            return "This camera was enrolled. Its service starts afresh, with the fleet's model."
         return self.capture.must_restart
 
     def start(self) -> None:
@@ -244,4 +247,5 @@ class CameraProcess:
             start_deadline_s=model.start_deadline_s,
             reply_deadline_s=model.reply_deadline_s,
             memory_bytes=model.memory_mb * 2**20,
+            cell=Cell.of(self._settings),
         )

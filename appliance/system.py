@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -55,9 +56,11 @@ class SystemState:
         disk_size_bytes: Likewise.
         memory_free_bytes: What new programs could have, without swapping.
         memory_size_bytes: All of it.
+        swap_free_bytes: What could still be swapped out, into compressed memory or onto the disk.
         uptime_s: Since the machine's start.
         load: Programs that ran or wanted to, on average over a minute.
         cores: Of the processor.
+        board: What it calls itself, "Raspberry Pi 4 Model B Rev 1.5"; only boards with a device tree do.
     """
 
     temperature_c: float | None = None
@@ -66,9 +69,21 @@ class SystemState:
     disk_size_bytes: int | None = None
     memory_free_bytes: int | None = None
     memory_size_bytes: int | None = None
+    swap_free_bytes: int | None = None
     uptime_s: float | None = None
     load: float | None = None
     cores: int | None = None
+    board: str | None = None
+
+    @property
+    def is_pi(self) -> bool:
+        """Whether a Raspberry Pi's limits of heat and power count here; other machines have their own."""
+        return self.throttling is not None or "Raspberry Pi" in (self.board or "")
+
+    @property
+    def memory_and_swap_free_bytes(self) -> int | None:
+        """What new programs could have, with swapping."""
+        return None if self.memory_free_bytes is None else self.memory_free_bytes + (self.swap_free_bytes or 0)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -128,35 +143,50 @@ class System:
             disk_size_bytes=size,
             memory_free_bytes=memory.get("MemAvailable"),
             memory_size_bytes=memory.get("MemTotal"),
+            swap_free_bytes=memory.get("SwapFree"),
             uptime_s=self._first_number("proc/uptime"),
             load=self._first_number("proc/loadavg"),
             cores=os.cpu_count(),
+            board=self._text(self._root / "proc/device-tree/model").rstrip("\0") or None,
         )
 
     def _temperature(self) -> float | None:
-        """Of the zone that names itself the processor's; the first one where none does."""
+        """Of the zone that names itself the processor's; else of the first one; else what the firmware says."""
         zones = sorted((self._root / "sys/class/thermal").glob("thermal_zone*"))
         named = [zone for zone in zones if "cpu" in self._text(zone / "type") or "pkg" in self._text(zone / "type")]
         for zone in (*named, *zones):
             text = self._text(zone / "temp")
             if text.lstrip("-").isdigit():
                 return int(text) / 1000
-        return None
+        found = re.fullmatch(r"temp=([0-9.]+)'C", self._firmware("measure_temp"))
+        return float(found[1]) if found else None
 
     def _throttling(self) -> Throttling | None:
+        found = re.fullmatch(r"throttled=0x([0-9a-fA-F]+)", self._firmware("get_throttled"))
+        return Throttling.of(int(found[1], 16)) if found else self._voltage_alarm()
+
+    def _firmware(self, question: str) -> str:
+        """What the board's firmware answers; empty where there is none, or it doesn't."""
         if self._vcgencmd is None:
-            return None
+            return ""
         try:
             done = subprocess.run(
-                [self._vcgencmd, "get_throttled"], capture_output=True, text=True, timeout=_VCGENCMD_S, check=True
+                [self._vcgencmd, question], capture_output=True, text=True, timeout=_VCGENCMD_S, check=True
             )
-            name, _, bits = done.stdout.strip().partition("=")
-            if name != "throttled":
-                raise ValueError(f"it said {done.stdout[:60]!r}")
-            return Throttling.of(int(bits, 16))
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             self._say_once(f"The board's firmware tells nothing of power and heat ({error})")
-            return None
+            return ""
+        answer = done.stdout.strip()
+        if not re.fullmatch(r"(temp|throttled)=[0-9a-fA-Fx.'C]+", answer):
+            self._say_once(f"The board's firmware tells nothing of power and heat (it said {answer[:60]!r})")
+        return answer
+
+    def _voltage_alarm(self) -> Throttling | None:
+        """Power alone, from the kernel's driver rpi_volt, which any user may read."""
+        for sensor in sorted((self._root / "sys/class/hwmon").glob("hwmon*")):
+            if self._text(sensor / "name") == "rpi_volt":
+                return Throttling(now=("under-voltage",) if self._text(sensor / "in0_lcrit_alarm") == "1" else ())
+        return None
 
     def _memory(self) -> dict[str, int]:
         """Bytes by name."""

@@ -42,12 +42,15 @@ class Admission:
 
     # Codes
 
-    def new_code(self, *, minutes: float = 15.0, cameras: int = 1, who: str = "command line") -> JoinCode:
+    def new_code(
+        self, *, minutes: float = 15.0, cameras: int = 1, approve: bool = False, who: str = "command line"
+    ) -> JoinCode:
         """Make a code with which cameras may ask to be let in.
 
         Args:
             minutes: How long it counts.
             cameras: How many may ask with it.
+            approve: Whoever brings it is let in: the code itself is the approval.
             who: For the trail.
 
         Raises:
@@ -64,12 +67,18 @@ class Admission:
         while True:
             code = new_code()
             try:
-                expires = self.tables.add_code(code.id, code.key(), minutes=minutes, cameras=cameras)
+                approved_by = who if approve else ""
+                expires = self.tables.add_code(
+                    code.id, code.key(), minutes=minutes, cameras=cameras, approved_by=approved_by
+                )
                 break
             except StoreError as error:
                 if not isinstance(error.__cause__, sqlite3.IntegrityError):
                     raise  # else: one of a million ids was given out before
-        self.roster.note(who, f"Code {code.id}-... for {cameras} camera{'s' * (cameras > 1)}, until {expires}")
+        approves = ", which lets in who brings it" if approve else ""
+        self.roster.note(
+            who, f"Code {code.id}-... for {cameras} camera{'s' * (cameras > 1)}, until {expires}{approves}"
+        )
         port = self.settings.proxy.port or self.settings.page.port
         return JoinCode.of(Invitation(code, self.settings.superlink.host, port, fingerprint), expires)
 

@@ -9,7 +9,8 @@ from dataclasses import asdict
 
 from appliance.errors import StoreError
 from appliance.join_code import address, short
-from server import proxy, qr
+from appliance.terminal_qr import qr_lines
+from server import proxy
 from server.admission import Admission
 from server.config import ServerSettings
 from server.superlink import SuperLink
@@ -22,6 +23,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     code = commands.add_parser("code", help="show a code with which a camera may ask to be let in")
     code.add_argument("--minutes", type=float, default=15.0, help="how long it counts (default: 15)")
     code.add_argument("--cameras", type=int, default=1, help="how many may ask with it (default: 1)")
+    code.add_argument("--approve", action="store_true", help="whoever brings it is let in, without a second look")
     code.add_argument("--json", action="store_true")
     code.set_defaults(run=_code)
 
@@ -54,7 +56,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _code(settings: ServerSettings, options: argparse.Namespace) -> int:
-    code = _admission(settings, options).new_code(minutes=options.minutes, cameras=options.cameras, who=_WHO)
+    code = _admission(settings, options).new_code(
+        minutes=options.minutes, cameras=options.cameras, approve=options.approve, who=_WHO
+    )
     if options.json:
         print(json.dumps(asdict(code), indent=1))
         return 0
@@ -63,10 +67,16 @@ def _code(settings: ServerSettings, options: argparse.Namespace) -> int:
         f"Server       {address(code.host, code.port)}\n"
         f"Authority    {short(code.fingerprint)}\n"
         f"Counts until {code.expires_utc}, for {options.cameras} camera{'s' * (options.cameras > 1)}\n\n"
-        f"On the camera: sitecam enrol {code.text} --server {address(code.host, code.port)}\n"
+        f"On a fresh machine: sudo ./install.sh camera --server https://{address(code.host, code.port)} --code"
+        f" {code.text}\n"
+        f"On an installed camera: sitecam enrol {code.text} --server {address(code.host, code.port)}\n"
         "or hold this before it and: sitecam enrol --scan\n\n"
-        f"{qr.terminal(code.uri)}\n"
-        "Then, here: sitecam-server requests, and sitecam-server approve NAME",
+        f"{qr_lines(code.uri)}\n"
+        + (
+            "Whoever brings this code is let in: show it to nobody else."
+            if options.approve
+            else "Then, here: sitecam-server requests, and sitecam-server approve NAME"
+        ),
         flush=True,
     )
     return 0

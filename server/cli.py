@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from appliance import __version__
@@ -22,6 +23,7 @@ from server.config import DEFAULT_PATH, ServerSettings, load
 from server.enrol import enrol_camera
 from server.fleet_init import make_fleet
 from server.night import EXIT_CODES, hold_night
+from server.night_due import not_due
 from server.paths import ServerPaths
 from server.registry import Registry
 from server.roster import Roster
@@ -69,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
     night = commands.add_parser("round", help="hold one night with a running SuperLink")
     night.add_argument("--name", default="", help="the night's name (default: today's date, UTC)")
     night.add_argument("--json", action="store_true", help="print the night as JSON at its end")
+    night.add_argument("--when-due", action="store_true", help="only if it is night and none was held; for the timer")
     night.set_defaults(run=_round)
 
     status = commands.add_parser("status", help="running version, cameras, and the last night")
@@ -109,6 +112,11 @@ def _import(settings: ServerSettings, options: argparse.Namespace) -> int:
 
 def _round(settings: ServerSettings, options: argparse.Namespace) -> int:
     say = _say_aside if options.json else _say
+    if options.when_due:
+        why_not = not_due(settings, Registry(ServerPaths(settings.state_dir).registry), datetime.now(UTC))
+        if why_not:
+            say(why_not)
+            return 0
     record = hold_night(settings, SuperLink(settings, options.config), say, name=options.name)
     registry = Registry(ServerPaths(settings.state_dir).registry)
     if options.json:

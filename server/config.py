@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from appliance.errors import ConfigError
+from appliance.models.manifest import DEFAULT_LABELS
+from appliance.night_window import is_time
 from appliance.settings_file import check_ranges, load_settings
 from appliance.vision import ResizeMode
 
@@ -33,7 +35,7 @@ class FleetSettings:
     """
 
     name: str
-    labels: tuple[str, ...] = ("head", "hardhat", "nobody")
+    labels: tuple[str, ...] = DEFAULT_LABELS
     hidden_units: int = 0
     resize_mode: ResizeMode = "fit-shortest"
     backbone: Path = Path()
@@ -202,6 +204,7 @@ def load(path: Path = DEFAULT_PATH) -> ServerSettings:
         "proxy.listen": bool(proxy.listen) and all(proxy.listen),
         "page.port": 1 <= settings.page.port <= 65535,
         "page.listen": settings.page.listen in ("127.0.0.1", "::1"),
+        "night.begins": is_time(night.begins),
         "night.window_s": night.window_s > 0,
         "night.rounds": 1 <= night.rounds <= 1000,
         "night.epochs": 1 <= night.epochs <= 1000,

@@ -90,6 +90,9 @@ CREATE TABLE page_certificates (
     UNIQUE (node_id, nonce)
 ) STRICT;
 """,
+    """
+ALTER TABLE codes ADD COLUMN approved_by TEXT NOT NULL DEFAULT '';
+""",
 )
 
 

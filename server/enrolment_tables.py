@@ -58,7 +58,7 @@ class EnrolmentTables:
 
     # Codes
 
-    def add_code(self, code: str, key: bytes, *, minutes: float, cameras: int) -> str:
+    def add_code(self, code: str, key: bytes, *, minutes: float, cameras: int, approved_by: str = "") -> str:
         """Note a code.
 
         Args:
@@ -66,6 +66,7 @@ class EnrolmentTables:
             key: See :meth:`appliance.join_code.Code.key`.
             minutes: How long it counts.
             cameras: How many may ask with it.
+            approved_by: Who lets in whoever brings it, without a second look; empty for nobody.
 
         Returns:
             When it runs out, ISO 8601.
@@ -79,10 +80,21 @@ class EnrolmentTables:
         with self._database.open() as database:
             database.execute("DELETE FROM codes WHERE expires_utc < ?", (dead,))
             database.execute(
-                "INSERT INTO codes (id, key, made_utc, expires_utc, uses_left, tries_left) VALUES (?, ?, ?, ?, ?, ?)",
-                (code, key, now(), expires, cameras, cameras - 1 + WRONG_TRIES),
+                "INSERT INTO codes (id, key, made_utc, expires_utc, uses_left, tries_left, approved_by)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (code, key, now(), expires, cameras, cameras - 1 + WRONG_TRIES, approved_by),
             )
         return expires
+
+    def approved_by(self, request_id: int) -> str:
+        """Who approved, by its code and beforehand, a request that waits; empty where a person must look at it."""
+        with self._database.open() as database:
+            row = database.execute(
+                "SELECT approved_by FROM requests JOIN codes ON codes.id = code"
+                " WHERE requests.id = ? AND decision IS NULL AND asked_utc <= expires_utc",
+                (request_id,),
+            ).fetchone()
+        return str(row[0]) if row else ""
 
     def open_codes(self) -> list[OpenCode]:
         """Those that still let cameras ask, newest first."""

@@ -25,7 +25,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.errors import CertificateError
+from appliance.errors import CertificateError, SitecamError
 from appliance.join_code import NONCE_BYTES, camera_proof, key_fingerprint, same, server_proof, short, transcript
 from server.admission import Admission
 from server.enrol import fleet_bundle, objection_to
@@ -58,6 +58,7 @@ class Reception:
         self._tables = admission.tables
         self._lock = threading.Lock()
         self._greetings: dict[bytes, _Greeting] = {}
+        self._approving: set[int] = set()
 
     def hello(self, message: Any, address: str) -> dict[str, str]:
         """Say who we are to a camera that has a code, and prove that we know it too.
@@ -137,6 +138,8 @@ class Reception:
         revoked = self._revoked(request)
         if revoked:
             return {"state": "refused", "reason": revoked}
+        if request.decision is None:
+            self._approve_by_code(request)
         return {"state": request.decision or "waiting", "reason": request.reason}
 
     def bundle(self, number: int, token: str) -> bytes:
@@ -149,6 +152,24 @@ class Reception:
         if request is None or request.decision != "approved" or self._revoked(request):
             raise CertificateError("This camera was not let in", do="Wait for a person's approval on the server")
         return fleet_bundle(self._admission.settings)
+
+    def _approve_by_code(self, request: JoinRequest) -> None:
+        """Let a camera in whose code says so; Flower takes seconds for it, so the camera asks again meanwhile."""
+        who = self._tables.approved_by(request.id)
+        with self._lock:
+            if not who or request.id in self._approving:
+                return
+            self._approving.add(request.id)
+        threading.Thread(target=self._let_in, args=(request, who), name="approve-by-code", daemon=True).start()
+
+    def _let_in(self, request: JoinRequest, who: str) -> None:
+        try:
+            self._admission.approve(request.id, who=f"{who}, by its code")
+        except (SitecamError, OSError) as error:
+            logger.error("%s can't be let in yet, and is tried again when it asks again: %s", request.name, error)
+        finally:
+            with self._lock:
+                self._approving.discard(request.id)
 
     def _find(self, number: int, token: str) -> JoinRequest | None:
         return self._tables.request_of(number, token) if number < 2**63 else None  # more is no number to SQLite

@@ -21,14 +21,16 @@ from appliance.files import write_atomically
 from appliance.fleet import Fleet, load_fleet
 from appliance.forget import is_forgetting
 from appliance.models.shelf import Shelf
-from appliance.night_status import read_night_status
+from appliance.night_status import NightStatus, read_night_status, write_night_status
 from appliance.paths import CameraPaths
 from appliance.ports import free_port
+from appliance.system import System
 from trainer import flower
 from trainer.client import Camera, client_app
 from trainer.executor import Executor
 from trainer.ledger import note_traffic
 from trainer.reach import wait_for_server
+from trainer.readiness import Care, left_s, not_now, objections
 from trainer.supernode import SuperNode
 from trainer.wire import WireProcess
 
@@ -37,6 +39,7 @@ logger = logging.getLogger(__name__)
 _NICENESS = 10
 _STILL_THERE_S = 150.0  # flwr 1.41 takes a node for lost two heartbeats of 30 s after its last one
 _AGAIN_S = 10.0
+_BY_DAY_S = 4 * 3600.0  # somebody started it by hand
 _BREAKS = 5  # of the SuperNode in one night
 
 
@@ -65,6 +68,11 @@ class Night:
             night=name,
             closing=self._paths.flower / "closing",
             stopping=self._stopping,
+        )
+        self._care = Care(
+            System(settings.state_dir),
+            say=lambda text: self.camera.say("waiting", text),
+            wait=self._stopping.wait,
         )
 
     def stop(self) -> None:
@@ -166,6 +174,12 @@ class Night:
     def _going(self) -> bool:
         if self._node is not None and not self._node.running and not self._stopping.is_set():
             raise self._ended()
+        if not self._on():
+            return False
+        self._care.step(self._on)
+        return self._on()
+
+    def _on(self) -> bool:
         over = self._stopping.is_set() or self.camera.closing.exists() or time.monotonic() > self._ends
         return not (over or is_forgetting(self._paths))
 
@@ -191,20 +205,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The ``sitecam-night`` command."""
     parser = argparse.ArgumentParser(prog="sitecam-night", description="Train with the fleet for one night.")
     parser.add_argument("--config", type=Path, default=DEFAULT_PATH, help="the camera's sitecam.toml")
-    parser.add_argument("--window-minutes", type=float, default=240, help="end by itself after so long (default: 240)")
+    parser.add_argument(
+        "--window-minutes", type=float, help="end by itself after so long (default: at night.ends; by day, 240)"
+    )
     parser.add_argument("--night", default="", help="name of the night (default: today's date, UTC)")
-    return run_command("sitecam-night", load, _hold, parser.parse_args(arguments))
+    parser.add_argument("--check", action="store_true", help="only say whether a night may begin now: 0 yes, 1 no")
+    options = parser.parse_args(arguments)
+    return run_command("sitecam-night", load, _check if options.check else _hold, options)
+
+
+def _check(settings: Settings, _: argparse.Namespace) -> int:
+    """May a night begin now? For the timer, which asks again every quarter of an hour."""
+    paths, now = CameraPaths(settings.state_dir), datetime.now(UTC)
+    load_fleet(paths.fleet)
+    why_not = "This camera is being forgotten." if is_forgetting(paths) else not_now(settings, now)
+    if why_not:
+        print(why_not, flush=True)
+        return 1
+    found = objections(System(settings.state_dir).look(), now)
+    if found:
+        said = f"Not now: {' '.join(map(str, found))} It looks again every quarter of an hour of this night."
+        write_night_status(
+            paths.night_status, NightStatus("failed", now.date().isoformat(), message=said, updated_utc=now)
+        )
+        print(said, flush=True)
+    return int(bool(found))
 
 
 def _hold(settings: Settings, options: argparse.Namespace) -> int:
     if is_forgetting(CameraPaths(settings.state_dir)):
         raise NightError("This camera is being forgotten", means="It takes part in no night", do="Enrol it again")
     flower.settle_in(CameraPaths(settings.state_dir).flower)
-    night = Night(
-        settings,
-        name=options.night or datetime.now(UTC).date().isoformat(),
-        window_s=options.window_minutes * 60,
-    )
+    now = datetime.now(UTC)
+    window_s = left_s(settings, now) or _BY_DAY_S if options.window_minutes is None else options.window_minutes * 60
+    night = Night(settings, name=options.night or now.date().isoformat(), window_s=window_s)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: night.stop())
     night.run()

@@ -11,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+from appliance.eim.cell import Cell, start_in_cell
 from appliance.errors import NotAnImpulseError
 
 logger = logging.getLogger(__name__)
@@ -30,14 +31,17 @@ class Child:
         output: Descriptor that becomes readable when it writes to stdout or stderr.
     """
 
-    def __init__(self, path: Path, *arguments: str, deadline: float, memory_bytes: int = 0) -> None:
+    def __init__(
+        self, path: Path, socket: Path, *, deadline: float, memory_bytes: int = 0, cell: Cell | None = None
+    ) -> None:
         """Start it.
 
         Args:
             path: The executable.
-            arguments: What it is called with.
+            socket: What it is called with; it may write in the folder of that.
             deadline: On the monotonic clock: until when a file that is still being written is waited for.
             memory_bytes: So much memory of its own it may have; 0 for no limit.
+            cell: What it must not see. Where the system allows no cell it runs without, which is logged.
 
         Raises:
             NotAnImpulseError: The system can't run the file.
@@ -47,14 +51,13 @@ class Child:
         # One pipe for both streams: Edge Impulse's own runners write their errors to stdout.
         self.output, writing = os.pipe()
         try:
-            self._process = _start([str(path.absolute()), *arguments], writing, path.name, deadline)
+            self._process = _start(path, socket, writing, deadline=deadline, memory_bytes=memory_bytes, cell=cell)
         except BaseException:
             os.close(self.output)
             raise
         finally:
             os.close(writing)
         os.set_blocking(self.output, False)
-        _hold_back(self.pid, memory_bytes)
 
     @property
     def pid(self) -> int:
@@ -130,16 +133,24 @@ def describe(status: int) -> str:
     return f"by {name}{more}"
 
 
-def _start(command: list[str], output: int, name: str, deadline: float) -> subprocess.Popen[bytes]:
+def _start(
+    path: Path, socket: Path, output: int, *, deadline: float, memory_bytes: int, cell: Cell | None
+) -> subprocess.Popen[bytes]:
     while True:
         try:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,  # Ctrl-C in a terminal is for the program that owns it
-            )
+            if cell and (
+                process := start_in_cell(
+                    cell,
+                    path,
+                    str(socket),
+                    output=output,
+                    share=socket.parent,
+                    memory_bytes=memory_bytes,
+                    deadline=deadline,
+                )
+            ):
+                return process
+            return _start_plainly([str(path.absolute()), str(socket)], output, memory_bytes)
         except OSError as error:
             # "Text file busy": another thread forked while the file was being written, and its child holds
             # the descriptor until it execs. That passes in milliseconds.
@@ -149,7 +160,19 @@ def _start(command: list[str], output: int, name: str, deadline: float) -> subpr
             if error.errno in _TOO_LITTLE:
                 raise  # not the file's fault
             raise NotAnImpulseError(
-                f"{name} can't be run ({error.strerror})",
+                f"{path.name} can't be run ({os.strerror(error.errno or 0)})",
                 means="It is damaged, was built for another processor, or needs a program that isn't here",
                 do="Build the .eim again on or for this machine",
             ) from error
+
+
+def _start_plainly(command: list[str], output: int, memory_bytes: int) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        start_new_session=True,  # Ctrl-C in a terminal is for the program that owns it
+    )
+    _hold_back(process.pid, memory_bytes)
+    return process

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from appliance.eim.cell import Cell
 from appliance.eim.child import Child, describe
 from appliance.eim.features import pack
 from appliance.eim.lane import SLOTS
@@ -62,6 +63,7 @@ class _Guard(ImpulseRunner):  # type: ignore[misc]  # the SDK has no types
     _start_deadline_s: float
     _reply_deadline_s: float
     _memory_bytes: int
+    _cell: Cell | None
     _greeted = False
     _deadline = 0.0  # of what is under way, on the monotonic clock
     _child: Child | None = None
@@ -187,7 +189,9 @@ class _Guard(ImpulseRunner):  # type: ignore[misc]  # the SDK has no types
                 means="A Unix socket's path must be shorter than 108 bytes",
                 do="Set TMPDIR to a shorter one",
             )
-        child = self._child = Child(self._path, str(path), deadline=self._deadline, memory_bytes=self._memory_bytes)
+        child = self._child = Child(
+            self._path, path, deadline=self._deadline, memory_bytes=self._memory_bytes, cell=self._cell
+        )
         client = self._client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         client.settimeout(self._left())  # so connect() never waits; it may say "try again" instead
         while True:
@@ -294,13 +298,16 @@ class _Guard(ImpulseRunner):  # type: ignore[misc]  # the SDK has no types
 class GuardedRunner(ImageImpulseRunner, _Guard):  # type: ignore[misc]  # the SDK has no types
     """The SDK's runner for pictures, guarded. Not thread-safe; appliance.eim.runner holds the lock."""
 
-    def __init__(self, path: Path, *, start_deadline_s: float, reply_deadline_s: float, memory_bytes: int) -> None:
+    def __init__(
+        self, path: Path, *, start_deadline_s: float, reply_deadline_s: float, memory_bytes: int, cell: Cell | None
+    ) -> None:
         """Prepare; ``init()`` starts it."""
         super().__init__(str(path))
         self._path = path
         self._start_deadline_s = start_deadline_s
         self._reply_deadline_s = reply_deadline_s
         self._memory_bytes = memory_bytes
+        self._cell = cell
         self._under_way: deque[tuple[int, float]] = deque()  # id and time of every request not answered yet
         self._heard_at = 0.0
         self._inbox = bytearray()

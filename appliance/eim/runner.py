@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
+from appliance.eim.cell import Cell
 from appliance.eim.replies import ImpulseInfo, read_scores
 from appliance.errors import ImpulseExitedError, NotAnImpulseError
 from appliance.frame import Pixels
@@ -208,7 +209,12 @@ class RunningImpulse:
 
 
 def start_impulse(
-    path: Path, *, start_deadline_s: float = 20, reply_deadline_s: float = 5, memory_bytes: int = 0
+    path: Path,
+    *,
+    start_deadline_s: float = 20,
+    reply_deadline_s: float = 5,
+    memory_bytes: int = 0,
+    cell: Cell | None = None,
 ) -> RunningImpulse:
     """Start an ``.eim`` and greet it.
 
@@ -217,6 +223,8 @@ def start_impulse(
         start_deadline_s: From start to the answer to ``hello``, seconds.
         reply_deadline_s: For every answer after that, seconds.
         memory_bytes: So much memory of its own it may have; 0 for no limit.
+        cell: What it must not see; None for an ``.eim`` that runs with all rights of this process. Where the system
+            allows no cell it runs without, and :func:`appliance.eim.cell.cell_state` says why.
 
     Raises:
         NotAnImpulseError: The file isn't a runnable .eim, or one that doesn't classify pictures.
@@ -231,7 +239,11 @@ def start_impulse(
     from appliance.eim.guarded import GuardedRunner
 
     runner = GuardedRunner(
-        path, start_deadline_s=start_deadline_s, reply_deadline_s=reply_deadline_s, memory_bytes=memory_bytes
+        path,
+        start_deadline_s=start_deadline_s,
+        reply_deadline_s=reply_deadline_s,
+        memory_bytes=memory_bytes,
+        cell=cell,
     )
     try:
         runner.init()

@@ -68,6 +68,11 @@ class Layout:
         return self.root / "etc/systemd/journald.conf.d/sitecam.conf"
 
     @property
+    def watchdog(self) -> Path:
+        """Has systemd feed the board's watchdog."""
+        return self.root / "etc/systemd/system.conf.d/sitecam.conf"
+
+    @property
     def log(self) -> Path:
         """What the installer did, each time; only root reads it."""
         return self.root / "var/log/sitecam-install.log"

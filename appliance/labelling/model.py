@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from appliance.errors import ConfigError, ModelError
 from appliance.models.head import Head
-from appliance.models.manifest import Manifest
+from appliance.models.manifest import DEFAULT_LABELS, Manifest
 from appliance.models.shelf import Shelf
 from appliance.store.recipe import recipe_name
 
@@ -54,10 +54,10 @@ class ModelView:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """What it tells apart, in its order; empty on a camera without a model."""
+        """What it tells apart, in its order; on a camera without a model what a fleet's would."""
         version = self.version
         try:
-            return self._manifest(version).labels if version else ()
+            return self._manifest(version).labels if version else DEFAULT_LABELS
         except ModelError as error:
             logger.error("The labels of version %s can't be read: %s", version, error)
             return ()

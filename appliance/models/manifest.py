@@ -15,6 +15,8 @@ from appliance.vision import InputSpec
 FORMAT = 1
 ROLES = ("backbone", "head", "trainer")
 
+DEFAULT_LABELS = ("head", "hardhat", "nobody")  # unless the server's settings say otherwise
+
 T = TypeVar("T")
 
 

@@ -37,7 +37,7 @@ class CameraPage:
     Args:
         settings: The camera's.
         paths: Its state folder.
-        fleet: Where it belongs.
+        fleet: Where it belongs; None where it works alone.
         shelf: Its models.
         source: The live loop.
         keeping: Frames, labels, events.
@@ -55,7 +55,7 @@ class CameraPage:
         self,
         settings: Settings,
         paths: CameraPaths,
-        fleet: Fleet,
+        fleet: Fleet | None,
         shelf: Shelf,
         source: PageSource,
         keeping: Keeping,
@@ -66,7 +66,7 @@ class CameraPage:
         zone = zoneinfo.ZoneInfo(settings.page.time_zone)
         camera, page = settings.camera.name, settings.page
         names = [*page.names, page.host]
-        self.accounts = Accounts(paths.accounts, known_names=[camera, fleet.name])
+        self.accounts = Accounts(paths.accounts, known_names=[camera, fleet.name if fleet else camera])
         self.certificate = PageCertificate(paths, names, camera=camera) if page.https else None
         labelling = frames.Labelling(
             keeping.store,
@@ -85,7 +85,7 @@ class CameraPage:
             models.router(shelf, ModelChanger(shelf), zone),
             metrics.router(figures),
             authority.router(paths),
-            privacy.router(paths.ledger, f"{fleet.name}, {address(*fleet.address)}", forgetter, zone, other=other),
+            privacy.router(paths.ledger, _where(fleet), forgetter, zone, other=other),
         ]
         self.app = create_app(
             source,
@@ -146,3 +146,8 @@ class CameraPage:
             self.server.renew()
         except SitecamError as error:
             logger.error("The page goes on with its old certificate: %s", error)
+
+
+def _where(fleet: Fleet | None) -> str:
+    """Where the nights' numbers go, in words."""
+    return f"{fleet.name}, {address(*fleet.address)}" if fleet else "nobody: this camera works alone"

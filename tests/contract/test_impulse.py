@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from appliance.eim.cell import Cell, cell_state
 from appliance.eim.runner import Impulse, start_impulse
 from appliance.errors import ImpulseExitedError
 from appliance.frame import Pixels
@@ -40,9 +41,12 @@ def eim(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return write_shaped(path, request.param)
 
 
-@pytest.fixture(scope="module")
-def running(eim: Path) -> Iterator[Impulse]:
-    with start_impulse(eim, start_deadline_s=60, reply_deadline_s=60) as impulse:
+@pytest.fixture(scope="module", params=["plainly", "in a cell"])
+def running(request: pytest.FixtureRequest, eim: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Impulse]:
+    cell = Cell((tmp_path_factory.getbasetemp(),)) if request.param == "in a cell" else None
+    if cell and not cell_state().works:
+        pytest.skip(cell_state().why)
+    with start_impulse(eim, start_deadline_s=60, reply_deadline_s=60, memory_bytes=2**30, cell=cell) as impulse:
         yield impulse
 
 

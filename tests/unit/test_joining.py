@@ -15,11 +15,12 @@ import pytest
 from appliance.errors import CertificateError
 from appliance.fleet import load_fleet, make_node_key
 from appliance.join_client import JoinServer
-from appliance.join_code import Invitation, new_code, short
+from appliance.join_code import Invitation, new_code, read_uri, short
 from appliance.joining import pending_path
 from server import enrolment_tables
 from server.enrolment_tables import WRONG_TRIES
 from tests.fakes.gatehouse import Gatehouse, Visitor
+from tests.fakes.waiting import wait_until
 
 
 @pytest.fixture
@@ -236,3 +237,44 @@ def test_a_member_is_not_enrolled_twice(house: Gatehouse, pool: ThreadPoolExecut
     joined.result(30)
     with pytest.raises(CertificateError, match="belongs to tiny site already"):
         visitor.join(house.invitation())
+
+
+def test_a_code_that_approves_lets_in_who_brings_it(house: Gatehouse, pool: ThreadPoolExecutor) -> None:
+    visitor = Visitor(house)
+    code = house.admission.new_code(approve=True, who="the installer")
+    assert visitor.start(pool, read_uri(code.uri)).result(30) == 1
+    assert [camera.name for camera in house.admission.roster.cameras()] == ["gate-1"]
+    trail = "\n".join(house.trail())
+    assert "which lets in who brings it" in trail
+    assert "the installer, by its code" in trail
+
+
+def test_a_code_that_approves_is_for_one_camera_only(house: Gatehouse, pool: ThreadPoolExecutor) -> None:
+    code = house.admission.new_code(approve=True)
+    assert Visitor(house).start(pool, read_uri(code.uri)).result(30) == 1
+    second = Visitor(house, name="gate-2")
+    with pytest.raises(CertificateError, match="used already"):
+        second.start(pool, read_uri(code.uri)).result(30)
+
+
+def test_approval_by_code_waits_for_a_superlink_that_is_not_up_yet(
+    house: Gatehouse, pool: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.link.up = False
+    visitor = Visitor(house)
+    joined = visitor.start(pool, read_uri(house.admission.new_code(approve=True).uri))
+    wait_until(lambda: "can't be let in yet" in caplog.text)
+    assert house.admission.roster.cameras() == []
+    house.link.up = True
+    assert joined.result(30) == 1
+
+
+def test_other_codes_still_wait_for_a_person(house: Gatehouse, pool: ThreadPoolExecutor) -> None:
+    house.admission.new_code(approve=True)
+    visitor = Visitor(house)
+    joined = visitor.start(pool, house.invitation())
+    (request,) = house.waiting()
+    assert house.admission.tables.approved_by(request.id) == ""
+    assert not joined.done()
+    house.admission.approve(request.id, who="page")
+    assert joined.result(30) == 1
