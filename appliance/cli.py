@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import get_args
@@ -23,6 +24,8 @@ from appliance.accounts import Accounts
 from appliance.by_hand import ask, camera_lock, do_it, target
 from appliance.command import run_command
 from appliance.config import DEFAULT_PATH, PageSettings, Settings, load
+from appliance.doctor.footprint import footprints
+from appliance.doctor.footprint import text as memory_text
 from appliance.errors import ConfigError
 from appliance.fleet import enrol, load_fleet, make_node_key
 from appliance.forget import FORGOTTEN_EXIT_CODE
@@ -39,6 +42,7 @@ from appliance.roles import Role
 from appliance.status_words import tell_status
 from appliance.store.frames import FrameStore
 from appliance.store.importing import import_folders
+from appliance.system import System
 from appliance.systemd import START_AFRESH_EXIT_CODE
 from appliance.terminal_qr import qr_lines
 from appliance.web.guards import as_in_url
@@ -127,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
 
     check = commands.add_parser("doctor", help="look for faults, and say what to do")
     check.add_argument("--json", action="store_true")
+    check.add_argument("--memory", action="store_true", help="how much memory each process of Sitecam's takes instead")
     check.set_defaults(run=_doctor)
     return parser
 
@@ -309,6 +314,11 @@ def _forget(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def _doctor(settings: Settings, options: argparse.Namespace) -> int:
+    if options.memory:
+        found = footprints()
+        state = System(settings.state_dir).look()
+        print(json.dumps([asdict(each) for each in found], indent=1) if options.json else memory_text(found, state))
+        return 0
     findings = doctor.examine(settings)
     if options.json:
         print(doctor.as_json(findings))

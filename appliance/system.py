@@ -56,11 +56,11 @@ class SystemState:
         disk_size_bytes: Likewise.
         memory_free_bytes: What new programs could have, without swapping.
         memory_size_bytes: All of it.
-        swap_free_bytes: What could still be swapped out, into compressed memory or onto the disk.
         uptime_s: Since the machine's start.
         load: Programs that ran or wanted to, on average over a minute.
         cores: Of the processor.
         board: What it calls itself, "Raspberry Pi 4 Model B Rev 1.5"; only boards with a device tree do.
+        swap_free_bytes: What could still be swapped out, into compressed memory or onto the disk.
     """
 
     temperature_c: float | None = None
@@ -69,11 +69,11 @@ class SystemState:
     disk_size_bytes: int | None = None
     memory_free_bytes: int | None = None
     memory_size_bytes: int | None = None
-    swap_free_bytes: int | None = None
     uptime_s: float | None = None
     load: float | None = None
     cores: int | None = None
     board: str | None = None
+    swap_free_bytes: int | None = None
 
     @property
     def is_pi(self) -> bool:

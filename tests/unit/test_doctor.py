@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import importlib.util
 import json
 import socket
+import ssl
+import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +37,8 @@ def settings_file(root: Path, source: str = "folder") -> Path:
         port = probe.getsockname()[1]
     path = root / "sitecam.toml"
     path.write_text(
-        f'state_dir = "state"\n[camera]\nname = "gate"\nsource = "{source}"\npath = "pictures"\n[page]\nport = {port}\n'
+        f'state_dir = "state"\n[camera]\nname = "gate"\nsource = "{source}"\npath = "pictures"\nrate_fps = 100\n'
+        f"[page]\nport = {port}\n"
     )
     return path
 
@@ -41,14 +47,41 @@ def findings(path: Path) -> dict[str, Finding]:
     return {finding.what: finding for finding in examine(config.load(path))}
 
 
+@contextlib.contextmanager
+def fleet_server(folder: Path) -> Iterator[int]:
+    """Answers over TLS with the certificate of the fleet that :func:`join_a_fleet` makes; its port."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    class Server(http.server.ThreadingHTTPServer):
+        def get_request(self) -> tuple[socket.socket, object]:
+            connection, address = super().get_request()
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(folder / "tls.pem", folder / "keys/tls.key")
+            return context.wrap_socket(connection, server_side=True), address
+
+    with Server(("127.0.0.1", 0), Answer) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield int(server.server_address[1])
+        server.shutdown()
+        thread.join()
+
+
 def join_a_fleet(root: Path, backbone: bytes, *, port: int = 1) -> CameraPaths:
     return join(root, TinyFleet(root, backbone), name="north", port=port)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("picamera2") is not None, reason="picamera2 is here")
 def test_a_machine_without_picamera2_says_what_to_install(tmp_path: Path) -> None:
-    found = findings(settings_file(tmp_path, "picamera2"))["camera"]
-    assert found.state == "fault"
+    every = findings(settings_file(tmp_path, "picamera2"))
+    found = every["driver"]
+    assert (found.state, every["camera"].state) == ("fault", "fault")
     assert "picamera2 isn't installed, so there is no picture" in found.text
     assert "sudo apt install --no-install-recommends python3-picamera2" in found.text
     assert 'camera.source = "folder"' in found.text
@@ -57,15 +90,15 @@ def test_a_machine_without_picamera2_says_what_to_install(tmp_path: Path) -> Non
 def test_a_camera_that_has_not_joined_a_fleet_says_how_to(tmp_path: Path) -> None:
     found = findings(settings_file(tmp_path))
     for what in ("fleet", "model"):
-        assert found[what].state == "fault"
-        assert "isn't enrolled" in found[what].text
-        assert "Run sitecam enrol" in found[what].text
+        assert found[what].state == "warning"
+        assert "belongs to no fleet" in found[what].text
+    assert "sudo sitecam enrol CODE" in found["fleet"].text
     assert found["camera"].state == "ok"  # one fault doesn't hide what is well
 
 
 def test_a_well_camera_has_no_fault(tmp_path: Path, tiny_backbone: bytes) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        paths = join_a_fleet(tmp_path, tiny_backbone, port=server.getsockname()[1])
+    with fleet_server(tmp_path / "server") as port:
+        paths = join_a_fleet(tmp_path, tiny_backbone, port=port)
         with FrameStore(paths.store) as store:
             frames = [(label, seed) for label in parts.LABELS for seed in range(4)]
             store.add_all(
@@ -75,15 +108,16 @@ def test_a_well_camera_has_no_fault(tmp_path: Path, tiny_backbone: bytes) -> Non
                 ]
             )
         found = findings(settings_file(tmp_path))
-    assert {finding.state for finding in found.values()} == {"ok"}
-    assert "one frame of 48 x 48" in found["camera"].text
+    assert {finding.what: finding.text for finding in found.values() if finding.state != "ok"} == {}
+    assert "48 x 48 at" in found["camera"].text
+    assert "its certificate counts for" in found["server"].text
     assert found["model"].text.startswith("version 1: head, hardhat, nobody")
     assert found["store"].text.startswith("12 labelled frames to learn from")
 
 
 def test_a_server_that_cannot_be_reached_is_a_warning_and_no_fault(tmp_path: Path, tiny_backbone: bytes) -> None:
     join_a_fleet(tmp_path, tiny_backbone)
-    found = findings(settings_file(tmp_path))["fleet"]
+    found = findings(settings_file(tmp_path))["server"]
     assert found.state == "warning"
     assert "127.0.0.1:1 can't be reached" in found.text
     assert "nights won't train" in found.text
@@ -161,13 +195,14 @@ def test_the_command_gives_1_for_a_fault_and_the_findings_as_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = settings_file(tmp_path)
+    path.write_text(path.read_text().replace('"pictures"', '"nowhere"'))
     assert cli.main(["--config", str(path), "doctor", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert {"what": "fleet", "state": "fault"}.items() <= next(f for f in found if f["what"] == "fleet").items()
+    assert {"what": "camera", "state": "fault"}.items() <= next(f for f in found if f["what"] == "camera").items()
     assert cli.main(["--config", str(path), "doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(found)
-    assert any(line.startswith("fault    fleet") for line in lines)
+    assert any(line.startswith("fault    camera") for line in lines)
 
 
 def test_the_command_gives_0_where_there_is_no_fault(
@@ -175,7 +210,7 @@ def test_the_command_gives_0_where_there_is_no_fault(
 ) -> None:
     join_a_fleet(tmp_path, tiny_backbone)
     assert cli.main(["--config", str(settings_file(tmp_path)), "doctor"]) == 0
-    assert "warning  fleet" in capsys.readouterr().out
+    assert "warning  server" in capsys.readouterr().out
 
 
 def test_findings_as_json_are_what_was_found() -> None:
