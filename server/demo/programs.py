@@ -6,7 +6,7 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -25,7 +25,12 @@ class Programs:
 
     Args:
         logs: Folder for their output.
+
+    Attributes:
+        before: What is put before a background command of that name, to start it differently.
     """
+
+    before: Callable[[str], Sequence[str]] = staticmethod(lambda _: ())
 
     def __init__(self, logs: Path) -> None:
         self._logs = logs
@@ -65,7 +70,7 @@ class Programs:
         """Start a command in the background."""
         with (self._logs / f"{name}.log").open("wb") as log:
             self._running[name] = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments], stdout=log, stderr=subprocess.STDOUT
+                [*self.before(name), sys.executable, "-m", module, *arguments], stdout=log, stderr=subprocess.STDOUT
             )
 
     def status(self, name: str) -> int | None:

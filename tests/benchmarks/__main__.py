@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 from appliance.errors import SitecamError
-from tests.benchmarks import decisions, fleet, live, night, page, precision, soak, strategies, swap
+from tests.benchmarks import decisions, fleet, live, memory, night, page, precision, soak, strategies, swap
 
 BENCHMARKS = {
     "live": (live, "what the live loop adds to a bare invoke, start-up times, memory and CPU"),
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "soak": (soak, "very many frames: does anything grow?"),
     "decisions": (decisions, "false alarms on empty scenes against detections missed"),
     "night": (night, "the tutorial's recipe against ours: CPU, memory, bytes, accuracy; and 20,000 frames"),
+    "memory": (memory, "one camera's day and night in 512 MB"),
     "fleet": (fleet, "10 to 1,000 cameras against one SuperLink, some silent, some hostile"),
     "strategies": (strategies, "ways to one head on even and skewed data, and the price of noise"),
     "page": (page, "labels per second, viewers against the loop's rate, a store of 100,000 frames"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from appliance.models.signing import load_public_key
 from appliance.models.verdict import newest_verdict
 from appliance.night_status import NightStatus
 from appliance.paths import CameraPaths
+from tests.fakes.memory_group import MemoryGroup, memory_group
 from tests.night.listeners import Outside
 from tests.night.running import Held, TinySite
 
@@ -38,6 +40,7 @@ class Story:
         wanted: Where night processes wanted to go, other than to their server.
         homes: What lay in the night processes' home folder afterwards.
         left_running: Processes of the site once it was closed.
+        group: The 512 MB in which gate-1's day and nights were; None where this machine can't make such a group.
     """
 
     root: Path
@@ -50,13 +53,21 @@ class Story:
     wanted: list[str]
     homes: list[str]
     left_running: list[str]
+    group: MemoryGroup | None
 
 
 @pytest.fixture(scope="module")
-def story(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: bytes) -> Story:
+def story(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: bytes) -> Iterator[Story]:
+    with memory_group(512 * 2**20) as group:
+        yield held_nights(tmp_path_factory, tiny_backbone, group)
+
+
+def held_nights(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: bytes, group: MemoryGroup | None) -> Story:
     root = tmp_path_factory.mktemp("good")
     home = tmp_path_factory.mktemp("home")
     site = TinySite(root, tiny_backbone)
+    if group is not None:
+        site.programs.before = lambda name: group.before() if CAMERAS[0] in name else ()
     with pytest.MonkeyPatch.context() as patch, Outside() as outside, site:
         for camera in site.cameras:
             site.start_camera(camera)
@@ -85,6 +96,7 @@ def story(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: bytes) -> Sto
         wanted=outside.wanted,
         homes=homes,
         left_running=left,
+        group=group,
         **seen,  # type: ignore[arg-type]  # each under its own name
     )
 
@@ -172,3 +184,15 @@ def test_nothing_is_written_into_the_home_folder(story: Story) -> None:
 
 def test_nothing_is_left_running(story: Story) -> None:
     assert story.left_running == []
+
+
+def test_a_board_of_512_mb_is_enough_for_a_camera_s_day_and_nights(
+    story: Story, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if story.group is None:
+        pytest.skip("no control group with a memory limit can be made here")
+    with capsys.disabled():
+        print(f"\ngate-1, a day and two nights: {story.group.text()}")
+    assert story.group.killed == 0
+    assert {"camera", "impulse", "night", "supernode"} <= set(story.group.at_peak)
+    assert story.group.peak_pss_bytes < story.group.limit_bytes
