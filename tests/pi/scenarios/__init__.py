@@ -1,0 +1,1 @@
+"""Scenarios: each a module with ``run(bench)`` that tells what held."""
