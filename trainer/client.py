@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,6 +37,10 @@ logger = logging.getLogger(__name__)
 _NIGHT_NAME = 100  # characters, at most
 
 
+def _go_on() -> None:
+    """Nothing holds the work up."""
+
+
 @dataclass(frozen=True)
 class Camera:
     """What the handlers need of this camera.
@@ -48,6 +52,8 @@ class Camera:
         night: The night's name, for status and ledger.
         closing: This file appears when the server says that the night is over.
         stopping: Set when this camera's night shall end.
+        between: Called between two frames whose features are computed: it waits while the board is hot, and raises
+            NightError where the night must end.
     """
 
     settings: Settings
@@ -56,6 +62,7 @@ class Camera:
     night: str
     closing: Path
     stopping: threading.Event
+    between: Callable[[], None] = field(default=_go_on, kw_only=True)
 
     def say(self, phase: Phase, message: str, *, number: int = 0, rounds: int = 0) -> None:
         """Tell the page how the night goes."""
@@ -99,6 +106,7 @@ class Camera:
             return Backbone(self.shelf.part(manifest.parts["backbone"]), manifest.input, threads=threads)
 
         def progress(done: int, total: int) -> None:
+            self.between()
             if self.stopping.is_set():
                 raise NightError("The night was stopped", means="What was computed so far is kept")
             if done % 8 == 0 or done == total:

@@ -68,6 +68,7 @@ class Night:
             night=name,
             closing=self._paths.flower / "closing",
             stopping=self._stopping,
+            between=self._take_care,
         )
         self._care = Care(
             System(settings.state_dir),
@@ -176,8 +177,16 @@ class Night:
             raise self._ended()
         if not self._on():
             return False
-        self._care.step(self._on)
+        self._take_care()
         return self._on()
+
+    def _take_care(self) -> None:
+        """Look at the board; where it says no, the night ends, and no SuperNode is started in its place."""
+        try:
+            self._care.step(self._on)
+        except NightError:
+            self._stopping.set()
+            raise
 
     def _on(self) -> bool:
         over = self._stopping.is_set() or self.camera.closing.exists() or time.monotonic() > self._ends
@@ -236,6 +245,7 @@ def _hold(settings: Settings, options: argparse.Namespace) -> int:
     if is_forgetting(CameraPaths(settings.state_dir)):
         raise NightError("This camera is being forgotten", means="It takes part in no night", do="Enrol it again")
     flower.settle_in(CameraPaths(settings.state_dir).flower)
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every look for a task: five lines a second
     now = datetime.now(UTC)
     window_s = left_s(settings, now) or _BY_DAY_S if options.window_minutes is None else options.window_minutes * 60
     night = Night(settings, name=options.night or now.date().isoformat(), window_s=window_s)

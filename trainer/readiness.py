@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ PAUSE_FROM_C = 75.0
 END_FROM_C = 80.0
 NEEDED_BYTES = 320 * 2**20  # of memory and swap; measured: up to 314 MB for all of a night's processes
 _DISK_BYTES = 200 * 2**20  # features of new frames, a version's parts, Flower's own files
+_OWN_BYTES = 480 * 2**20  # MemoryMax= of the unit, for kernels that don't count memory
+_LEFT_BYTES = 40 * 2**20  # of memory and swap; with less the live loop is next
 _STEP_S = 10.0  # between two looks while a night goes on
 _SYNCHRONISED = Path("run/systemd/timesync/synchronized")
 _EARLIEST_YEAR = 2026  # a Pi without a network boots in the past
@@ -92,6 +95,22 @@ def left_s(settings: Settings, now_utc: datetime) -> float | None:
     return None if window is None else (window.ends_utc - now_utc).total_seconds()
 
 
+def memory_of(pid: int, root: Path = Path("/")) -> int:
+    """Bytes of memory of a process and of all that it started; what several share counts once (PSS, proc(5))."""
+    parents = {}
+    for stat in (root / "proc").glob("[0-9]*/stat"):
+        fields = _text(stat).rpartition(")")[2].split()
+        if fields:
+            parents[int(stat.parent.name)] = int(fields[1])
+    family: set[int] = set()
+    fresh = {pid}
+    while fresh:
+        family |= fresh
+        fresh = {child for child, parent in parents.items() if parent in fresh} - family
+    lines = (line for each in family for line in _text(root / f"proc/{each}/smaps_rollup").splitlines())
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
 class Care:
     """Looks after the board while a night goes on: no new work while it is hot, the end where it gets too hot.
 
@@ -99,6 +118,7 @@ class Care:
         system: Looks at the machine.
         say: Told what it waits for, in a sentence.
         wait: Waits so many seconds, or less if the night shall end.
+        own_bytes: The memory that the night's processes have.
         clock: Seconds that only rise.
     """
 
@@ -108,16 +128,18 @@ class Care:
         *,
         say: Callable[[str], None],
         wait: Callable[[float], object],
+        own_bytes: Callable[[], int] = lambda: memory_of(os.getpid()),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._look, self._say, self._wait, self._clock = system.look, say, wait, clock
+        self._own_bytes = own_bytes
         self._next_look_s = clock() + _STEP_S
 
     def step(self, going: Callable[[], bool]) -> None:
         """Look every ten seconds; where the board is hot, return once it has cooled down or the night is over.
 
         Raises:
-            NightError: It is too hot, or its power too weak, to go on.
+            NightError: It is too hot, its power too weak, or its memory too short to go on.
         """
         if self._clock() < self._next_look_s:
             return
@@ -145,7 +167,29 @@ class Care:
                 means="Tonight's training ends: a board that loses power may lose its card",
                 do="Use the board's own supply, and a short cable",
             )
+        self._check_memory(state)
         return state
+
+    def _check_memory(self, state: SystemState) -> None:
+        free, own = state.memory_and_swap_free_bytes, self._own_bytes()
+        if own > _OWN_BYTES:
+            what = f"The night's programs have grown to {own // 2**20} MB of memory"
+        elif free is not None and free < _LEFT_BYTES:
+            what = f"Only {free // 2**20} MB of memory and swap are left"
+        else:
+            return
+        raise NightError(
+            what,
+            means="Tonight's training ends, so that the live loop keeps its memory",
+            do="End other programs, or give the board compressed swap: sudo apt install zram-tools",
+        )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # that process has just ended
+        return ""
 
 
 def _heat(state: SystemState) -> float:

@@ -104,7 +104,7 @@ def examine(
         if port in machine.taken and service not in ours:
             refuse(
                 f"Port {port} is taken",
-                f"{service} listens there",
+                f"{service} is to listen there",
                 f"See who has it with: sudo ss -ltnp 'sport = :{port}', and stop that",
             )
     if role == "camera":

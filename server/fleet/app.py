@@ -21,8 +21,8 @@ from starlette.staticfiles import StaticFiles
 
 from appliance.errors import SitecamError
 from appliance.join_code import short
-from appliance.web.app import STATIC as CAMERA_STATIC
 from appliance.web.guards import LOOPBACK_NAMES, HeaderGuard, HostGuard, as_in_url, error_response
+from appliance.web.pages import STATIC as CAMERA_STATIC
 from server.config import ServerSettings
 from server.fleet.export import to_csv
 from server.fleet.gatekeeping import Gatekeeper

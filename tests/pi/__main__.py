@@ -11,9 +11,16 @@ from appliance.errors import SitecamError
 from tests.pi.image import PYTHONS, build_image
 from tests.pi.parts import Bench
 from tests.pi.saying import Story
-from tests.pi.scenarios import site
+from tests.pi.scenarios import again, backup, contract, heat, preflight, site, uninstall, upgrade
 
 SCENARIOS = {
+    "preflight": (preflight, "what speaks against installing is said at once, and nothing changed"),
+    "contract": (contract, "PiCamera on libcamera's virtual camera passes the CameraSource contract suite"),
+    "again": (again, "a second run changes nothing"),
+    "heat": (heat, "heat, throttling and weak power keep a night from beginning"),
+    "upgrade": (upgrade, "a good release, a broken one, one that falls over later, and an archive that lies"),
+    "backup": (backup, "a backup brings another Pi to where the first one stood"),
+    "uninstall": (uninstall, "what was brought goes, data stay unless --purge"),
     "site": (site, "a server and two cameras from nothing, through a night, and a power cut"),
 }
 
@@ -35,10 +42,13 @@ def main(arguments: list[str]) -> int:
             build_image(options.suite, work, story)
             return 0
         story.say(f"{options.command}: {SCENARIOS[options.command][1]}, on Debian {options.suite}")
-        SCENARIOS[options.command][0].run(Bench(work, options.suite, story))
+        SCENARIOS[options.command][0].run(Bench(work, options.suite, story, options.reuse))
     except SitecamError as error:
         print(f"tests.pi: {error}", file=sys.stderr)
         return error.exit_code
+    except KeyboardInterrupt:
+        print("tests.pi: interrupted; its machines are gone", file=sys.stderr)
+        return 130
     return story.end()
 
 
@@ -50,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     for name, (_, what) in SCENARIOS.items():
         scenario = commands.add_parser(name, help=what)
         scenario.add_argument("--suite", choices=sorted(PYTHONS), default="trixie", help="default: trixie")
+        scenario.add_argument(
+            "--reuse", action="store_true", help="a camera installed before the sources changed will do"
+        )
     for command in commands.choices.values():
         command.add_argument("--work", type=Path, required=True, help="folder for everything that is made (20 GB)")
     return parser

@@ -1,4 +1,4 @@
-"""What a machine's disk holds, so that two moments can be compared: content, kind, rights, owner, and time of change."""
+"""What a machine's disk holds, to compare two moments: content, kind, rights, owner, and time of change."""
 
 from __future__ import annotations
 

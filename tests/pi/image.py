@@ -70,6 +70,8 @@ def build_image(suite: str, work: Path, story: Story) -> Path:
         _inside(
             root, "apt-get", "-qq", "install", "-y", "--no-install-recommends", "raspi-utils", "sitecam-tests-board"
         )
+        # every Python of the machine loads it, and must not write beside it
+        _inside(root, "python3", "-m", "compileall", "-q", "/usr/lib/python3/dist-packages")
         (root / "etc/ld.so.preload").write_text("/usr/lib/sitecam-tests-board.so\n")
         # a fresh system has no package lists, and fetches them itself
         _inside(root, "apt-get", "clean")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from tests.pi.image import image_folder
 from tests.pi.machine import Machine, Said
 from tests.pi.network import Wire
 from tests.pi.saying import Story
-from tests.pi.sources import HERE, copy_sources
+from tests.pi.sources import HERE, copy_sources, digest_of_sources
 
 STANDINS = Path(__file__).parent / "standins"
 INSTALL_S = 2400.0
@@ -27,11 +28,13 @@ class Bench:
         work: Folder for everything that is made.
         suite: Of the image.
         story: Told what happens.
+        reuse: Whether a camera that was installed before will do, though the sources have changed since.
     """
 
     work: Path
     suite: str
     story: Story
+    reuse: bool = False
 
     @property
     def image(self) -> Path:
@@ -60,9 +63,14 @@ class Bench:
     @contextmanager
     def camera(self, name: str) -> Iterator[Machine]:
         """A machine with a camera of its own, without a fleet; installed once for each state of the sources."""
-        digest = copy_sources(self.work / "sources")
-        layer = self.work / "layers" / f"camera-{self.suite}-{digest}"
+        layers = self.work / "layers"
+        layer = layers / f"camera-{self.suite}-{digest_of_sources()}"
+        older = sorted(layers.glob(f"camera-{self.suite}-*"), key=lambda path: path.stat().st_mtime)
+        if self.reuse and older:
+            layer = older[-1]
         if not layer.is_dir():
+            for old in older:
+                shutil.rmtree(old)
             self.story.say("Installing a camera; later scenarios take a copy")
             with Machine("camera", [self.image], self.work) as machine:
                 copy_sources(machine.root / HERE.lstrip("/"))

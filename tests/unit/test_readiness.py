@@ -18,7 +18,7 @@ from tests.fakes.board import Board
 from tests.fakes.enrolled import replay
 from tests.fakes.fleet import TinyFleet
 from trainer.night import main
-from trainer.readiness import Care, left_s, not_now, objections
+from trainer.readiness import Care, left_s, memory_of, not_now, objections
 
 NOW = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
 
@@ -115,7 +115,14 @@ class Evening:
         self.waits = 0
         self.now_s = 0.0
         self.heat()
-        self.care = Care(system(board), say=self.said.append, wait=self.wait, clock=lambda: self.now_s)
+        self.own_mb = 200
+        self.care = Care(
+            system(board),
+            say=self.said.append,
+            wait=self.wait,
+            own_bytes=lambda: self.own_mb * 2**20,
+            clock=lambda: self.now_s,
+        )
 
     def heat(self) -> None:
         if self.degrees:
@@ -161,6 +168,31 @@ def test_power_that_fails_ends_the_night(board: Board) -> None:
     board.firmware("echo throttled=0x1")
     with pytest.raises(NightError, match="power supply is too weak"):
         Evening(board, 50).step()
+
+
+def test_memory_that_runs_out_ends_the_night(board: Board) -> None:
+    board.write("proc/meminfo", "MemTotal: 430000 kB\nMemAvailable: 30000 kB\nSwapFree: 9000 kB\n")
+    with pytest.raises(NightError, match="Only 38 MB of memory and swap are left"):
+        Evening(board, 50).step()
+
+
+def test_a_night_that_grows_beyond_its_share_ends_without_a_memory_controller_too(board: Board) -> None:
+    evening = Evening(board, 50)
+    evening.step()
+    evening.own_mb = 481
+    with pytest.raises(NightError, match="have grown to 481 MB"):
+        evening.step()
+
+
+def test_a_nights_memory_is_that_of_all_that_it_started_and_of_nobody_else(tmp_path: Path) -> None:
+    for pid, parent, kb in ((10, 1, 100), (11, 10, 20), (12, 11, 3), (13, 1, 5000)):
+        folder = tmp_path / f"proc/{pid}"
+        folder.mkdir(parents=True)
+        (folder / "stat").write_text(f"{pid} (a (b) c) S {parent} 10 10 0\n")
+        (folder / "smaps_rollup").write_text(f"00400000-7ff [rollup]\nRss: 9999 kB\nPss: {kb} kB\nPss_Anon: 1 kB\n")
+    (tmp_path / "proc/11/smaps_rollup").unlink()  # it has just ended
+    assert memory_of(10, tmp_path) == 103 * 1024
+    assert memory_of(os.getpid()) > 2**20
 
 
 def test_it_looks_every_ten_seconds_and_not_more_often(board: Board) -> None:

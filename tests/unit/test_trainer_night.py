@@ -8,7 +8,7 @@ import os
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from unittest.mock import patch
@@ -19,9 +19,11 @@ from appliance.models.signing import public_pem
 from appliance.night_status import read_night_status
 from appliance.paths import CameraPaths
 from appliance.store.frames import FrameStore, NewFrame
+from appliance.system import System
 from server.certificates import make_certificates
 from server.paths import ServerPaths
 from tests.fakes import parts
+from tests.fakes.board import Board
 from tests.fakes.fleet import TinyFleet
 from tests.fakes.site import jpeg
 from trainer.night import main
@@ -153,3 +155,60 @@ def test_a_taken_port_is_named_with_the_setting_that_changes_it(
     assert f"Port {taken} on 127.0.0.1 is taken" in said
     assert "night.runtime_port" in said
     assert "is taken" in read_night_status(paths.night_status).message
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Board:
+    """The machine that the night runs on; it looks at it all the time."""
+    board = Board(tmp_path / "board")
+    monkeypatch.setattr(
+        "trainer.night.System", lambda folder: System(folder, root=board.root, vcgencmd=str(board.vcgencmd))
+    )
+    monkeypatch.setattr("trainer.readiness._STEP_S", 0.0)
+    monkeypatch.setattr("trainer.readiness.memory_of", lambda _: 0)  # this process has all tests' memory
+    return board
+
+
+def test_a_board_that_gets_too_hot_while_it_reads_its_frames_ends_the_night(
+    tmp_path: Path, tiny_backbone: bytes, board: Board, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = enrolled(tmp_path, tiny_backbone, port=1)
+    board.zone(0, "cpu-thermal", "80500")
+    assert main(options(tmp_path)) == 1
+    assert "The board is 80 °C hot" in capsys.readouterr().err
+    status = read_night_status(paths.night_status)
+    assert (status.phase, "so that the live loop is not slowed down" in status.message) == ("failed", True)
+    assert not (paths.flower / "supernode.log").exists()
+
+
+def test_a_board_that_gets_too_hot_at_work_ends_the_night_and_gets_no_second_supernode(
+    tmp_path: Path,
+    tiny_backbone: bytes,
+    board: Board,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    happened: list[str] = []
+
+    class HotNode:
+        """A SuperNode that is well, on a board that isn't."""
+
+        running, unknown, refused = True, False, False
+
+        def __init__(self, *_: object) -> None:
+            happened.append("started")
+
+        def wait_until_up(self, going: Callable[[], bool]) -> None:
+            board.zone(0, "cpu-thermal", "81000")
+            going()
+
+        def end(self) -> None:
+            happened.append("ended")
+
+    monkeypatch.setattr("trainer.night.SuperNode", HotNode)
+    with tls_server(authority(tmp_path / "server")) as port:
+        paths = enrolled(tmp_path, tiny_backbone, port=port)
+        assert main(options(tmp_path)) == 1
+    assert happened == ["started", "ended"]
+    assert "The board is 81 °C hot" in capsys.readouterr().err
+    assert "81 °C hot" in read_night_status(paths.night_status).message

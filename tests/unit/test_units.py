@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from appliance.installing.layout import Layout, user
-from appliance.night_window import calendar_lines
+from appliance.config import NightSettings as CameraNight
+from appliance.installing.layout import Layout, Role, user
+from appliance.night_window import calendar_lines, ends_after
 from appliance.systemd import START_AFRESH_EXIT_CODE
+from server.config import NightSettings as ServerNight
 
 FOLDER = Path(__file__).resolve().parents[2] / "systemd"
 UNITS = sorted(FOLDER.iterdir())
@@ -56,6 +58,28 @@ def test_timers_fire_within_the_night() -> None:
             assert {int(hour) for hour in fires} <= hours
 
 
+def test_timers_as_they_stand_are_what_the_installer_makes_of_default_settings() -> None:
+    camera, server = CameraNight(), ServerNight()
+    windows = {
+        "sitecam-night.timer": (camera.begins, camera.ends),
+        "sitecam-round.timer": (server.begins, ends_after(server.begins, server.window_s)),
+    }
+    for name, (begins, ends) in windows.items():
+        lines = re.findall(r"^OnCalendar=(.*)$", (FOLDER / name).read_text(), flags=re.MULTILINE)
+        assert [f"{line} UTC" for line in lines] == calendar_lines(begins, ends, "UTC"), name
+
+
+def test_a_camera_waits_for_neither_network_nor_time() -> None:
+    text = (FOLDER / "sitecam-camera.service").read_text()
+    assert re.findall(r"^(?:After|Wants|Requires)=(.*)$", text, flags=re.MULTILINE) == ["network.target"]
+
+
+def test_the_night_can_see_that_the_camera_process_lives() -> None:
+    """In a user namespace of its own, with others' processes hidden, it would tell the server that it is dead."""
+    text = (FOLDER / "sitecam-night.service").read_text()
+    assert not ("PrivateUsers=yes\n" in text and "ProtectProc=invisible\n" in text)
+
+
 @pytest.mark.parametrize(("begins", "ends"), [("01:00", "05:00"), ("22:40", "04:10"), ("00:00", "23:59")])
 def test_what_the_installer_makes_of_a_window_is_understood(begins: str, ends: str) -> None:
     for line in calendar_lines(begins, ends, "Europe/Berlin"):
@@ -66,7 +90,7 @@ def test_units_and_layout_name_the_same_places_and_people() -> None:
     layout = Layout()
     for path in SERVICES:
         text = path.read_text()
-        role = "server" if "User=sitecam-server" in text else "camera"
+        role: Role = "server" if "User=sitecam-server" in text else "camera"
         assert path.name == "sitecam-certificate.service" or f"User={user(role)}\n" in text, path.name
         for program in re.findall(r"^Exec\w+=(/opt\S+)", text, flags=re.MULTILINE):
             assert Path(program).is_relative_to(layout.current), path.name

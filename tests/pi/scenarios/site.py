@@ -45,7 +45,7 @@ def run(bench: Bench) -> None:
         story.quote(said.output)
         if not story.check(said.ok, f"install.sh server ends with {said.status} after {said.took_s:.0f} s"):
             return
-        cameras = []
+        cameras: list[_Camera] = []
         code = _join_code(said.output)
         for name in ("gate-1", "gate-2"):
             if cameras:

@@ -13,7 +13,7 @@ import importlib.machinery
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -30,11 +30,27 @@ def _pace(camera: Any) -> None:
     camera._tests_due_s = max(due_s, time.monotonic()) + asked[0] / 1e6
 
 
+def _modes(real_modes: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    import libcamera
+
+    def modes(self: Any) -> Any:
+        if self.camera_properties_.get("PipelineHandler") != "virtual":
+            return real_modes(self)
+        formats = self.camera.generate_configuration([libcamera.StreamRole.Viewfinder]).at(0).formats
+        return [
+            {"format": str(pixel_format), "size": (size.width, size.height)}
+            for pixel_format in formats.pixel_formats
+            for size in formats.sizes(pixel_format)
+        ]
+
+    return modes
+
+
 def _change(module: Any) -> None:
     import libcamera
     from picamera2.allocators import DmaAllocator
 
-    real_modes, real_process = module.Picamera2._get_raw_modes, module.Picamera2.process_requests
+    real_process = module.Picamera2.process_requests
 
     class TwoPlanes(DmaAllocator):  # type: ignore[misc]  # picamera2 has no type information
         def allocate(self, configuration: Any, use_case: Any) -> None:
@@ -57,16 +73,6 @@ def _change(module: Any) -> None:
             self.mapped_buffers_used[apart.planes[0].fd] = False
             return apart
 
-    def modes(self: Any) -> Any:
-        if self.camera_properties_.get("PipelineHandler") != "virtual":
-            return real_modes(self)
-        formats = self.camera.generate_configuration([libcamera.StreamRole.Viewfinder]).at(0).formats
-        return [
-            {"format": str(pixel_format), "size": (size.width, size.height)}
-            for pixel_format in formats.pixel_formats
-            for size in formats.sizes(pixel_format)
-        ]
-
     def process(self: Any, display: Any) -> None:
         for _ in range(len(self._requests)):  # what comes meanwhile wakes this thread again
             if stalled.is_set():
@@ -79,7 +85,7 @@ def _change(module: Any) -> None:
             with self._requestslock:
                 self._requests = later + self._requests
 
-    module.Picamera2._get_raw_modes = modes
+    module.Picamera2._get_raw_modes = _modes(module.Picamera2._get_raw_modes)
     module.Picamera2.process_requests = process
     module.DmaAllocator = TwoPlanes
 
