@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import time
 from collections.abc import Callable
 
@@ -29,6 +30,7 @@ def driver(settings: Settings) -> Finding:
             " --no-install-recommends python3-picamera2, and make the environment with --system-site-packages."
             ' Elsewhere set camera.source = "folder".',
         )
+    os.environ.setdefault("LIBCAMERA_LOG_LEVELS", "*:ERROR")  # its news would stand among the findings
     try:
         import libcamera
         from picamera2 import Picamera2

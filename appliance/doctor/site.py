@@ -128,9 +128,10 @@ def page(settings: Settings) -> Finding:
     """Whether it answers."""
     with socket.socket() as probe:
         probe.settimeout(2)
-        host = "127.0.0.1" if settings.page.host in ("0.0.0.0", "::") else settings.page.host  # noqa: S104  # asked
-        answers = probe.connect_ex((host, settings.page.port)) == 0
-    where = f"{'https' if settings.page.https else 'http'}://{settings.page.host}:{settings.page.port}/"
+        everywhere = settings.page.host in ("0.0.0.0", "::")  # noqa: S104  # asked, not bound
+        answers = probe.connect_ex(("127.0.0.1" if everywhere else settings.page.host, settings.page.port)) == 0
+    shown = f"{socket.gethostname().partition('.')[0]}.local" if everywhere else settings.page.host
+    where = f"{'https' if settings.page.https else 'http'}://{shown}:{settings.page.port}/"
     return ok("page", f"{where} answers" if answers else f"{where} is free; sitecam camera will serve it")
 
 
