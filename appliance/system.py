@@ -31,10 +31,12 @@ class Throttling:
         now: What holds it back at this moment, of ``under-voltage``, ``frequency capped``, ``throttled``,
             ``soft temperature limit``.
         since_start: The same, at any time since the machine's start.
+        power_only: Only under-voltage, and only now, could be asked: the firmware didn't answer, a sensor did.
     """
 
     now: tuple[str, ...] = ()
     since_start: tuple[str, ...] = ()
+    power_only: bool = False
 
     @staticmethod
     def of(bits: int) -> Throttling:
@@ -185,7 +187,8 @@ class System:
         """Power alone, from the kernel's driver rpi_volt, which any user may read."""
         for sensor in sorted((self._root / "sys/class/hwmon").glob("hwmon*")):
             if self._text(sensor / "name") == "rpi_volt":
-                return Throttling(now=("under-voltage",) if self._text(sensor / "in0_lcrit_alarm") == "1" else ())
+                low = self._text(sensor / "in0_lcrit_alarm") == "1"
+                return Throttling(now=("under-voltage",) if low else (), power_only=True)
         return None
 
     def _memory(self) -> dict[str, int]:

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import cv2
 import numpy as np
 
 from appliance.errors import CameraError, CameraMissingError, CaptureTimeoutError
@@ -67,6 +66,8 @@ def nv12_to_rgb(buffer: Pixels, layout: Nv12Layout) -> Pixels:
             means="That picture can't be used",
             do="If this repeats, restart the camera service",
         )
+    import cv2  # here: where it can't be imported, other commands and the doctor still can
+
     luma = buffer[: stride * rows].reshape(rows, stride)[:, : layout.width]
     chroma = buffer[stride * rows : stride * rows * 3 // 2].reshape(rows // 2, stride // 2, 2)
     chroma = chroma[:, : layout.width // 2]

@@ -31,7 +31,7 @@ def temperature(state: SystemState) -> Finding:
 
 def throttling(state: SystemState) -> Finding:
     """What the firmware holds back, and why."""
-    if state.throttling is None:
+    if state.throttling is None or state.throttling.power_only:
         return ok("throttling", UNKNOWN)
     now = [kind for kind in state.throttling.now if kind != "under-voltage"]
     before = [kind for kind in state.throttling.since_start if kind != "under-voltage"]
@@ -51,6 +51,8 @@ def power(state: SystemState) -> Finding:
         return fault("power", f"too weak right now: a board that loses power may lose its card. {do}")
     if "under-voltage" in state.throttling.since_start:
         return warning("power", f"too weak at times since the start. {do}")
+    if state.throttling.power_only:
+        return ok("power", "good right now; what was before, only vcgencmd tells, and it doesn't answer this user")
     return ok("power", "good since the start")
 
 
@@ -61,22 +63,21 @@ def memory(state: SystemState, root: Path) -> Finding:
         return ok("memory", UNKNOWN)
     swap = f" and {state.swap_free_bytes // 2**20} MB of swap" if state.swap_free_bytes else ", no swap"
     text = f"{(state.memory_free_bytes or 0) // 2**20} of {size // 2**20} MB free{swap}"
+    found = []
     if free < _NIGHT_NEEDS_BYTES:
-        return warning(
-            "memory",
-            f"{text}: a night needs {_NIGHT_NEEDS_BYTES // 2**20} MB and waits until they are there. Give the board"
-            " compressed swap: sudo apt install zram-tools, then PERCENT=100 in /etc/default/zramswap.",
+        found.append(
+            f"A night needs {_NIGHT_NEEDS_BYTES // 2**20} MB and waits until they are there. Give the board"
+            " compressed swap: sudo apt install zram-tools, then PERCENT=100 in /etc/default/zramswap."
         )
+    elif size < _SMALL_BOARD_BYTES and not state.swap_free_bytes:
+        found.append("On a board of this size compressed swap helps: sudo apt install zram-tools.")
     controllers = root / "sys/fs/cgroup/cgroup.controllers"
     if controllers.exists() and "memory" not in controllers.read_text(encoding="ascii").split():
-        return warning(
-            "memory",
-            f"{text}. The kernel holds no limits of memory, so a unit's MemoryMax says nothing: add"
-            " cgroup_enable=memory at the end of the line in /boot/firmware/cmdline.txt, and reboot.",
+        found.append(
+            "The kernel holds no limits of memory, so a unit's MemoryMax says nothing: add cgroup_enable=memory at the"
+            " end of the line in /boot/firmware/cmdline.txt, and reboot."
         )
-    if size < _SMALL_BOARD_BYTES and not state.swap_free_bytes:
-        return warning("memory", f"{text}. On a board of this size compressed swap helps: apt install zram-tools.")
-    return ok("memory", text)
+    return warning("memory", f"{text}. {' '.join(found)}") if found else ok("memory", text)
 
 
 def clock(root: Path) -> Finding:

@@ -52,7 +52,7 @@ def speed(settings: Settings, root: Path) -> Finding:
     if shutil.disk_usage(folder).free < 4 * _SEQUENTIAL_BYTES:
         return warning("card", "not tried: the disk is full.")
     try:
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".doctor-") as file:
+        with tempfile.TemporaryFile(dir=folder) as file:  # without a name: a kill leaves nothing
             mb_s, writes_s = _sequential(file.fileno()), _small(file.fileno())
     except PermissionError:
         return warning("card", f"not tried: {folder} is another user's. Run it with sudo.")

@@ -12,7 +12,7 @@ NIGHT_BYTES = 320 * 2**20  # measured: up to 314 MB for all of a night's process
 # What a process is, by its command line; the first that fits.
 _KINDS = (
     ("impulse", re.compile(r"\.eim(\s|$)")),
-    ("camera", re.compile(r"appliance\.cli|/sitecam\s.*\bcamera\b")),
+    ("camera", re.compile(r"(appliance\.cli|/sitecam)\s(.*\s)?camera(\s|$)")),
     ("night", re.compile(r"trainer\.(night|wire|executor)|sitecam-night|flower-supernode")),
     ("superlink", re.compile(r"flower-superlink|flower-superexec|flwr-|server\.rounds")),
     ("fleet page", re.compile(r"server\.fleet\.cli|sitecam-fleet")),

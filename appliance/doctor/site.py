@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import http.client
 import socket
+import sqlite3
 import ssl
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cryptography import x509
 
 from appliance.alone import SENTENCE, fleet_of
 from appliance.config import Settings
 from appliance.doctor.finding import Finding, fault, ok, warning
-from appliance.join_code import short
+from appliance.errors import StoreError
+from appliance.join_code import address, short
 from appliance.models.shelf import Shelf
 from appliance.models.verdict import newest_verdict
 from appliance.night_status import read_night_status
 from appliance.night_window import next_window, window_at
 from appliance.page_tls import certificate_state
 from appliance.paths import CameraPaths
-from appliance.store.frames import FrameStore
+from appliance.status import Status
 
 _TIMEOUT_S = 5.0
 _APART_S = 4.0  # a server refuses what was signed more than five seconds in its future
 _DAYS = 30
+_SILENT_BEHIND = (502, 503, 504)
 
 
 def fleet(settings: Settings) -> Finding:
@@ -54,7 +59,8 @@ def server(settings: Settings) -> Finding:
         connection.connect()
         certificate = connection.sock.getpeercert()
         connection.request("GET", "/v1/fleet/")
-        said = connection.getresponse().headers.get("Date", "")
+        answer = connection.getresponse()
+        said = answer.headers.get("Date", "")
     except ssl.SSLCertVerificationError as error:
         return fault(
             "server",
@@ -66,6 +72,12 @@ def server(settings: Settings) -> Finding:
         return warning("server", f"{host}:{port} can't be reached ({reason}). Days go on; nights won't train.")
     finally:
         connection.close()
+    if answer.status in _SILENT_BEHIND:
+        return warning(
+            "server",
+            f"the proxy on {host}:{port} answers, and the SuperLink behind it does not (HTTP status {answer.status})."
+            " Days go on; nights won't train. On the server: sudo systemctl status sitecam-superlink.",
+        )
     text = f"answers on {host}:{port}{_until(certificate)}"
     apart_s = _apart_s(said)
     if abs(apart_s) > _APART_S:
@@ -100,14 +112,9 @@ def model(settings: Settings) -> Finding:
 
 def store(settings: Settings) -> Finding:
     """Whether there are enough labelled frames to learn from."""
-    folder = CameraPaths(settings.state_dir).store
-    counts: dict[str, dict[str, int]] = {}
-    if folder.exists():  # looking must not make folders: doctor may run as another user than the service
-        with FrameStore(folder) as frames:
-            counts = frames.counts()
-    train = counts.get("train", {})
-    text = f"{sum(train.values())} labelled frames to learn from, {sum(counts.get('test', {}).values())} to test with"
-    if sum(train.values()) < settings.night.min_frames:
+    train, test = _labelled(CameraPaths(settings.state_dir).store / "frames.sqlite")
+    text = f"{train} labelled frames to learn from, {test} to test with"
+    if train < settings.night.min_frames:
         return warning("store", f"{text}. It trains from {settings.night.min_frames} on: label some more.")
     return ok("store", text)
 
@@ -124,15 +131,22 @@ def night(settings: Settings) -> Finding:
     return warning("night", text + said) if last.phase == "failed" else ok("night", text + said)
 
 
-def page(settings: Settings) -> Finding:
+def page(settings: Settings, running: Status | None = None) -> Finding:
     """Whether it answers."""
-    with socket.socket() as probe:
-        probe.settimeout(2)
-        everywhere = settings.page.host in ("0.0.0.0", "::")  # noqa: S104  # asked, not bound
-        answers = probe.connect_ex(("127.0.0.1" if everywhere else settings.page.host, settings.page.port)) == 0
-    shown = f"{socket.gethostname().partition('.')[0]}.local" if everywhere else settings.page.host
-    where = f"{'https' if settings.page.https else 'http'}://{shown}:{settings.page.port}/"
-    return ok("page", f"{where} answers" if answers else f"{where} is free; sitecam camera will serve it")
+    host, port = settings.page.host, settings.page.port
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  # asked, not bound
+    try:
+        socket.create_connection((everywhere.get(host, host), port), timeout=2).close()
+        answers = True
+    except OSError:
+        answers = False
+    shown = f"{socket.gethostname().partition('.')[0]}.local" if host in everywhere else host
+    where = f"{'https' if settings.page.https else 'http'}://{address(shown, port)}/"
+    if answers:
+        return ok("page", f"{where} answers")
+    if running is not None:
+        return fault("page", f"{where} does not answer, and the camera process runs. Restart it, and read its journal.")
+    return ok("page", f"{where} is free; sitecam camera will serve it")
 
 
 def certificate(settings: Settings) -> Finding:
@@ -143,6 +157,23 @@ def certificate(settings: Settings) -> Finding:
     good = found.kind in ("fleet's", "none") and not found.problem
     shown = f" SHA-256 {short(found.fingerprint)}" if found.fingerprint else ""
     return Finding("certificate", "ok" if good else "warning", f"{found.sentence.rstrip('.')}.{shown}")
+
+
+def _labelled(path: Path) -> tuple[int, int]:
+    """Labelled frames to learn from and to test with.
+
+    Not through FrameStore: opening one sweeps, sets room aside and brings an older release's tables up to date, and a
+    doctor changes nothing, least of all while an upgrade only asks whether it may go on.
+    """
+    if not path.exists():
+        return 0, 0
+    query = "SELECT split, COUNT(*) FROM frames JOIN scenes ON scene = scenes.id WHERE label IS NOT NULL GROUP BY split"
+    try:
+        with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=5)) as rows:
+            counts = dict(rows.execute(query).fetchall())
+    except sqlite3.Error as error:
+        raise StoreError(f"The frame store can't be read ({error})", do="Check the disk") from error
+    return int(counts.get("train", 0)), int(counts.get("test", 0))
 
 
 def _until(certificate: object) -> str:
