@@ -11,11 +11,11 @@ from appliance.fleet import Fleet, load_fleet
 from appliance.models.shelf import Shelf
 from appliance.paths import CameraPaths
 
-SENTENCE = (
-    "This camera works alone: it belongs to no fleet. It shows and keeps pictures, which people can label; it has no"
-    " model, so it watches for nothing, and no nights. On the server: sitecam-server code --approve. Here:"
-    " sudo sitecam enrol CODE --server https://SERVER:9443."
+_MISSES = ModelError(
+    "This camera works alone: no fleet, so no model and no nights",
+    do="Enrol it: `sudo sitecam enrol CODE --server https://SERVER:9443`, with what `sitecam-server code` shows there",
 )
+SENTENCE = str(_MISSES)  # systemd shows 200 characters
 
 
 def fleet_of(paths: CameraPaths) -> Fleet | None:
@@ -38,9 +38,7 @@ def no_model() -> Never:
     Raises:
         ModelError: Always; it says what the camera misses.
     """
-    what, _, rest = SENTENCE.partition(". ")
-    means, _, do = rest.partition(". On")
-    raise ModelError(what, means=means, do=f"On{do}")
+    raise ModelError(_MISSES.what, do=_MISSES.do)
 
 
 def was_enrolled(paths: CameraPaths) -> bool:

@@ -21,6 +21,7 @@ from typing import get_args
 
 from appliance import __version__, doctor, models_view
 from appliance.accounts import Accounts
+from appliance.alone import fleet_of
 from appliance.by_hand import ask, camera_lock, do_it, target
 from appliance.command import run_command
 from appliance.config import DEFAULT_PATH, PageSettings, Settings, load
@@ -34,6 +35,7 @@ from appliance.join_code import Invitation, read_address, read_code, read_uri
 from appliance.joining import join
 from appliance.learn_empty import Report, request_learning, wait_for_report
 from appliance.metrics_token import metrics_token
+from appliance.models.manifest import DEFAULT_LABELS
 from appliance.models.shelf import Shelf
 from appliance.page_names import own_addresses
 from appliance.page_tls import certificate_state
@@ -76,7 +78,7 @@ def _parser() -> argparse.ArgumentParser:
 
     enrolment = commands.add_parser("enrol", help="join a fleet with a code that its server shows, or a bundle")
     enrolment.add_argument("what", nargs="?", help="a code, a sitecam-join:// address, or a bundle file")
-    enrolment.add_argument("--server", metavar="HOST:PORT", help="where the code is from")
+    enrolment.add_argument("--server", metavar="https://HOST:PORT", help="where the code is from")
     enrolment.add_argument("--scan", action="store_true", help="read the QR code that is held before the camera")
     enrolment.add_argument("--wait", type=float, default=60.0, metavar="MINUTES", help="for approval (default: 60)")
     enrolment.set_defaults(run=_enrol)
@@ -160,6 +162,7 @@ def _camera(settings: Settings, _: argparse.Namespace) -> int:
         if process.page.accounts.empty:
             print("Nobody can log in yet: `sitecam login-code` makes a code for the first admin.", flush=True)
         while not ended.wait(1) and not process.forgetter.done:
+            process.tell_systemd()
             why = process.must_restart
             if why:
                 print(f"sitecam: {why}", file=sys.stderr, flush=True)
@@ -186,6 +189,7 @@ def _enrol(settings: Settings, options: argparse.Namespace) -> int:
     with camera_lock(settings.state_dir) as mine:
         if mine:
             resume(paths)  # what somebody had forgotten goes before anything new comes
+    alone = not (paths.fleet / "fleet.json").exists()
     if options.what and not options.scan and ("/" in options.what or "." in options.what) and "://" not in options.what:
         make_node_key(paths)
         version = enrol(paths, Path(options.what))
@@ -197,6 +201,8 @@ def _enrol(settings: Settings, options: argparse.Namespace) -> int:
             _say("Interrupted. The same command goes on from here.")
             return 130
     print(f"This camera belongs to {load_fleet(paths.fleet).name} and runs version {version}.")
+    if alone and not mine:
+        print("Its camera process, which runs, starts afresh within seconds and watches with that version.")
     return 0
 
 
@@ -215,7 +221,8 @@ def _invitation(settings: Settings, options: argparse.Namespace) -> Invitation:
     code = read_code(options.what)
     if not options.server:
         raise ConfigError(
-            "A code alone does not say which server it is from", do="Add --server HOST:PORT, as the server shows it"
+            "A code alone does not say which server it is from",
+            do="Add --server https://HOST:PORT, as the server shows it",
         )
     return Invitation(code, *read_address(options.server))
 
@@ -226,8 +233,11 @@ def _say(text: str) -> None:
 
 def _import(settings: Settings, options: argparse.Namespace) -> int:
     paths = CameraPaths(settings.state_dir)
-    shelf = _shelf(settings)
-    labels = shelf.manifest(shelf.current or 0).labels
+    if fleet_of(paths):
+        shelf = _shelf(settings)
+        labels = shelf.manifest(shelf.current or 0).labels
+    else:
+        labels = DEFAULT_LABELS
     with FrameStore(paths.store) as store:
         report = import_folders(store, options.folder, labels=labels, by=options.by)
     print(report.json() if options.json else report.text())

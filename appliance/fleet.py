@@ -61,7 +61,7 @@ def load_fleet(folder: Path) -> Fleet:
         raise CertificateError(
             f"This camera isn't enrolled: {error.filename} is missing",
             means="It has no fleet to train with and no model to run",
-            do="Run sitecam enrol with the bundle that sitecam-server enrol made",
+            do="Run sitecam enrol with a code that sitecam-server code shows, or with a bundle of sitecam-server enrol",
         ) from error
     except (OSError, ValueError, KeyError, TypeError, ModelError) as error:
         raise CertificateError(

@@ -33,6 +33,7 @@ from appliance.join_code import (
     short,
     transcript,
 )
+from appliance.models.shelf import Shelf
 from appliance.paths import CameraPaths
 
 logger = logging.getLogger(__name__)
@@ -88,7 +89,7 @@ def join(
         invitation: What the server showed.
         name: What people call this camera.
         say: Told each step, in a sentence.
-        wait_s: How long to wait for a person's approval.
+        wait_s: How long to wait for approval.
         poll_s: Between two looks whether it has come.
 
     Returns:
@@ -97,15 +98,11 @@ def join(
     Raises:
         ConfigError: The server can't be reached, or isn't one.
         CertificateError: It doesn't know the code, or is another; or it refuses this camera, and why; or nobody
-            approved in time; or this camera belongs to a fleet already.
+            approved in time; or this camera belongs to another server's fleet already (of the same one's it says so).
         ModelError: See :func:`appliance.fleet.enrol`.
     """
     if (paths.fleet / "fleet.json").exists():
-        raise CertificateError(
-            f"This camera belongs to {load_fleet(paths.fleet).name} already",
-            means="Nothing was changed",
-            do=f"If it should move, remove {paths.fleet}, {paths.models} and {paths.node_key.parent} first",
-        )
+        return _member(paths, invitation, say)
     pending = _load(paths)
     wanted = (invitation.host, invitation.port, invitation.code.id, name)
     if pending and (pending.host, pending.port, pending.code, pending.name) == wanted:
@@ -118,9 +115,30 @@ def join(
     return version
 
 
+def _member(paths: CameraPaths, invitation: Invitation, say: Callable[[str], None]) -> int:
+    """The version of a camera that is enrolled already, by the very server that the invitation names."""
+    fleet = load_fleet(paths.fleet)
+    version = Shelf(paths.models, fleet.signing_key).current
+    same_server = fleet.door == (invitation.host, invitation.port)
+    if not same_server and invitation.fingerprint:
+        same_server = invitation.fingerprint == ca_fingerprint((paths.fleet / "ca.pem").read_bytes())
+    folders = f"{paths.fleet}, {paths.models} and {paths.node_key.parent}"
+    if not same_server or version is None:
+        raise CertificateError(
+            f"This camera belongs to {fleet.name} at {address(*fleet.door)} already",
+            means="Nothing was changed",
+            do=f"If it should move, remove {folders} first",
+        )
+    say(f"It is enrolled already; the code was not used. If the server has put it out, remove {folders} first")
+    return version
+
+
 def _wait(paths: CameraPaths, pending: Pending, say: Callable[[str], None], wait_s: float, poll_s: float) -> None:
     """Return once a person has let this camera in."""
-    say(f"Waiting for a person to approve {pending.name} on the server (request {pending.request})")
+    say(
+        f"Waiting to be let in (request {pending.request}). Where the code alone does not do it, a person has to"
+        f" approve {pending.name} on the server"
+    )
     ends = time.monotonic() + wait_s
     before = "waiting"
     while (answer := _state(pending))["state"] in ("waiting", "unreachable"):

@@ -161,13 +161,13 @@ def sentences(to: str) -> list[str]:
     """What people should know of all this.
 
     Args:
-        to: The fleet and its server's address, in words.
+        to: The fleet and its server's address, in words; empty on a camera that works alone.
     """
-    goes = (
-        f"At night this goes to {to}, and to nobody else: trained numbers, counts, test results and verdicts."
-        " Pictures and the features of single pictures do not."
-    )
-    return [goes, REVEALS]
+    goes = f"At night this goes to {to}, and to nobody else"
+    if not to:
+        goes = "This camera works alone, so nothing goes to a server. In a fleet this would, at night"
+    what = "trained numbers, counts, test results and verdicts. Pictures and the features of single pictures do not."
+    return [f"{goes}: {what}", REVEALS]
 
 
 def _body(line: Line) -> Mapping[str, Any]:

@@ -90,7 +90,9 @@ class CameraProcess:
         self.alarm = Alarm(settings.alarm, self.events.put, self.events.witness)
         fleet_name = fleet.name if fleet else ""
         self.watch = Watch(settings.camera.name, fleet_name, paths, self._shelf)
-        self.learner = EmptyLearner(paths, lambda: self.watch.labels, store=self.keeping.store)
+        self.learner = EmptyLearner(
+            paths, lambda: self.watch.labels if fleet else self.keeping.model.labels, store=self.keeping.store
+        )
         self.starter = Starter(self._shelf, self._start_impulse, threads=threads)
         decider = Decider(settings.model.sure_above)
         self.metrics = Metrics(lambda: self.status.status())
@@ -178,6 +180,12 @@ class CameraProcess:
         if self._fleet is None and was_enrolled(self._paths):
             return "This camera was enrolled. Its service starts afresh, with the fleet's model."
         return self.capture.must_restart
+
+    def tell_systemd(self) -> None:
+        """Say how it goes, for ``systemctl status``."""
+        state = self._state_for_neighbours()
+        watching = "It watches" if state.version is None else f"It watches, with version {state.version}"
+        self.notifier.status(state.problem or f"{watching}.")
 
     def start(self) -> None:
         """Start page, loop, camera and the rest; a taken port is found before anything else is started.

@@ -20,6 +20,7 @@ from server.superlink import SuperLink
 
 MAX_MINUTES = 24 * 60.0
 MAX_CAMERAS = 100
+MAX_APPROVING_MINUTES = 60.0  # of a code that lets in who brings it: long enough to walk over to the camera
 
 
 class Admission:
@@ -50,7 +51,7 @@ class Admission:
         Args:
             minutes: How long it counts.
             cameras: How many may ask with it.
-            approve: Whoever brings it is let in: the code itself is the approval.
+            approve: Whoever brings it is let in: the code itself is the approval. For one camera, and an hour at most.
             who: For the trail.
 
         Raises:
@@ -63,6 +64,12 @@ class Admission:
             )
         if not 1 <= cameras <= MAX_CAMERAS:
             raise ConfigError(f"A code can't be for {cameras} cameras", do=f"1 to {MAX_CAMERAS}")
+        if approve and (cameras > 1 or minutes > MAX_APPROVING_MINUTES):
+            raise ConfigError(
+                "A code that lets in who brings it is for one camera, and for an hour at most",
+                means="Whoever saw it could come in, and nobody would look",
+                do="Make one for each camera, or leave --approve out",
+            )
         fingerprint = ca_fingerprint(self.paths.ca_certificate.read_bytes())
         while True:
             code = new_code()
@@ -92,8 +99,13 @@ class Admission:
         """Cameras that ask to be let in, oldest first; with ``open_only=False`` all that ever did."""
         return self.tables.requests(open_only=open_only)
 
-    def approve(self, request_id: int, *, who: str) -> EnrolledCamera:
+    def approve(self, request_id: int, *, who: str, by_code: bool = False) -> EnrolledCamera:
         """Let a camera in. Safe to repeat: what was cut off in the middle is completed.
+
+        Args:
+            request_id: Which asks.
+            who: For the trail: who approves, or made the code that does.
+            by_code: The code did it.
 
         Raises:
             StoreError: There is no such request, it was refused, or its name or key is taken.
@@ -105,7 +117,8 @@ class Admission:
         camera = let_in(self.settings, self._superlink, self.roster, name=request.name, public_key=request.public_key)
         self.tables.decide(request_id, "approved", node_id=camera.node_id)
         if request.decision is None:
-            self.roster.note(who, f"{camera.name} was let in, key {short(request.fingerprint)}")
+            how = "was let in by a code that approves" if by_code else "was let in"
+            self.roster.note(who, f"{camera.name} {how}, key {short(request.fingerprint)}")
         return camera
 
     def refuse(self, request_id: int, reason: str, *, who: str) -> None:

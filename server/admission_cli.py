@@ -16,6 +16,7 @@ from server.config import ServerSettings
 from server.superlink import SuperLink
 
 _WHO = "command line"
+_NAME_CHARACTERS = 32  # of a user, useradd(8)
 
 
 def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -57,7 +58,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _code(settings: ServerSettings, options: argparse.Namespace) -> int:
     code = _admission(settings, options).new_code(
-        minutes=options.minutes, cameras=options.cameras, approve=options.approve, who=_WHO
+        minutes=options.minutes, cameras=options.cameras, approve=options.approve, who=_who()
     )
     if options.json:
         print(json.dumps(asdict(code), indent=1))
@@ -69,11 +70,11 @@ def _code(settings: ServerSettings, options: argparse.Namespace) -> int:
         f"Counts until {code.expires_utc}, for {options.cameras} camera{'s' * (options.cameras > 1)}\n\n"
         f"On a fresh machine: sudo ./install.sh camera --server https://{address(code.host, code.port)} --code"
         f" {code.text}\n"
-        f"On an installed camera: sitecam enrol {code.text} --server {address(code.host, code.port)}\n"
+        f"On an installed camera: sudo sitecam enrol {code.text} --server https://{address(code.host, code.port)}\n"
         "or hold this before it and: sitecam enrol --scan\n\n"
         f"{qr_lines(code.uri)}\n"
         + (
-            "Whoever brings this code is let in: show it to nobody else."
+            "Whoever brings this code first is let in, without a second look: show it to nobody else."
             if options.approve
             else "Then, here: sitecam-server requests, and sitecam-server approve NAME"
         ),
@@ -131,6 +132,12 @@ def _proxy(settings: ServerSettings, options: argparse.Namespace) -> int:
         os.execv(command[0], command)  # systemd then watches nginx itself
     print(proxy.configuration(settings), end="")
     return 0
+
+
+def _who() -> str:
+    """For the trail: who typed sudo, where somebody did."""
+    person = os.environ.get("SUDO_USER", "")
+    return f"{person}, {_WHO}" if person.isprintable() and 0 < len(person) <= _NAME_CHARACTERS else _WHO
 
 
 def _admission(settings: ServerSettings, options: argparse.Namespace) -> Admission:

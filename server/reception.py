@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import logging
 import secrets
+import sqlite3
 import threading
 import time
 from base64 import b64encode
 from dataclasses import dataclass
 from typing import Any
 
-from appliance.errors import CertificateError, SitecamError
+from appliance.errors import CertificateError, SitecamError, StoreError
 from appliance.join_code import NONCE_BYTES, camera_proof, key_fingerprint, same, server_proof, short, transcript
 from server.admission import Admission
 from server.enrol import fleet_bundle, objection_to
@@ -59,6 +60,7 @@ class Reception:
         self._lock = threading.Lock()
         self._greetings: dict[bytes, _Greeting] = {}
         self._approving: set[int] = set()
+        self._said: dict[int, str] = {}
 
     def hello(self, message: Any, address: str) -> dict[str, str]:
         """Say who we are to a camera that has a code, and prove that we know it too.
@@ -164,12 +166,29 @@ class Reception:
 
     def _let_in(self, request: JoinRequest, who: str) -> None:
         try:
-            self._admission.approve(request.id, who=f"{who}, by its code")
+            self._admission.approve(request.id, who=who, by_code=True)
+        except StoreError as error:
+            if isinstance(error.__cause__, sqlite3.Error):
+                self._say_not_yet(request, error)
+            else:  # its name or key was taken meanwhile, or a person decided: asking again would not help
+                self._send_away(request, error, who)
         except (SitecamError, OSError) as error:
-            logger.error("%s can't be let in yet, and is tried again when it asks again: %s", request.name, error)
+            self._say_not_yet(request, error)
         finally:
             with self._lock:
                 self._approving.discard(request.id)
+
+    def _send_away(self, request: JoinRequest, why: StoreError, who: str) -> None:
+        try:
+            self._admission.refuse(request.id, why.what, who=who)
+        except StoreError as error:
+            logger.warning("%s, who came with a code that approves: %s", request.name, error)
+
+    def _say_not_yet(self, request: JoinRequest, error: Exception) -> None:
+        """Cameras ask every few seconds: the same reason is logged once."""
+        if self._said.get(request.id) != str(error):
+            self._said = {request.id: str(error)}
+            logger.error("%s can't be let in yet, and is tried again when it asks again: %s", request.name, error)
 
     def _find(self, number: int, token: str) -> JoinRequest | None:
         return self._tables.request_of(number, token) if number < 2**63 else None  # more is no number to SQLite

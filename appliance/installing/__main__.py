@@ -48,6 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     installation = Installation(layout, runner, Places(runner))
     try:
         installation.load()
+        if not dry_run and os.geteuid() == 0:
+            from appliance.installing.restore import finish_interrupted
+
+            finish_interrupted(layout, runner)
         return int(options.run(installation, options))
     except SitecamError as error:
         runner.note(f"failed: {error}")
@@ -95,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
 
     away = commands.add_parser("uninstall", help="take Sitecam off this machine; settings and data stay")
     away.add_argument("--purge", action="store_true", help="settings and data too")
+    away.add_argument("--yes", action="store_true", help="ask nothing")
     away.set_defaults(run=_uninstall)
 
     save = commands.add_parser("backup", help="write settings, keys, labels and models into one file")
@@ -149,7 +154,7 @@ def _prepare(installation: Installation, _: argparse.Namespace) -> int:
 def _uninstall(installation: Installation, options: argparse.Namespace) -> int:
     from appliance.installing.uninstall import uninstall
 
-    uninstall(installation.layout, installation.runner, purge=options.purge)
+    uninstall(installation.layout, installation.runner, purge=options.purge, yes=options.yes)
     return 0
 
 

@@ -149,5 +149,5 @@ class CameraPage:
 
 
 def _where(fleet: Fleet | None) -> str:
-    """Where the nights' numbers go, in words."""
-    return f"{fleet.name}, {address(*fleet.address)}" if fleet else "nobody: this camera works alone"
+    """Where the nights' numbers go, in words; empty where there are no nights."""
+    return f"{fleet.name}, {address(*fleet.address)}" if fleet else ""

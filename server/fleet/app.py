@@ -137,8 +137,8 @@ class _Page:
         return _file(to_csv(rows), "text/csv; charset=utf-8", f"sitecam-{name}.csv")
 
     async def new_code(self, request: Request) -> Response:
-        def make(_: Mapping[str, Any]) -> dict[str, Any]:
-            code = self._admission.new_code(who=WHO)
+        def make(body: Mapping[str, Any]) -> dict[str, Any]:
+            code = self._admission.new_code(approve=body.get("approve") is True, who=WHO)
             return {**asdict(code), "short": short(code.fingerprint), "qr": self._draw(code.uri)}
 
         return await _act(request, make)

@@ -13,8 +13,8 @@ from server.roster import EnrolledCamera
 class Gatekeeper(Protocol):
     """Lets cameras in and puts them out. Every call may take seconds and raise a SitecamError."""
 
-    def new_code(self, *, who: str) -> JoinCode:
-        """Make a code with which one camera may ask to be let in."""
+    def new_code(self, *, approve: bool = False, who: str) -> JoinCode:
+        """Make a code with which one camera may ask to be let in, or with ``approve`` is let in."""
 
     def open_codes(self) -> Sequence[OpenCode]:
         """Codes that still count."""

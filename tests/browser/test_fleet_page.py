@@ -187,7 +187,8 @@ def test_a_camera_is_let_in_with_a_code_and_a_persons_word(
     to(tab, "join")
     click(tab, "#join-new")
     tab.wait_for(has("#code-text", "K7QF-2M9X-4PTR"))
-    assert "sitecam enrol K7QF-2M9X-4PTR --server 192.0.2.1:9443" in tab.text(".code .command").replace("\n", " ")
+    typed = tab.text(".code .command").replace("\n", " ")
+    assert "sitecam enrol K7QF-2M9X-4PTR --server https://192.0.2.1:9443" in typed
     assert tab.run("document.querySelector('#code-qr svg path') !== null")
     assert "Counts for another 1" in tab.text("#code-left")
     gatekeeper.ask("loading bay")

@@ -160,6 +160,16 @@ def test_a_camera_that_cannot_see_never_says_no_alarm(tab: Tab, source: FakePage
     tab.wait_for(f"{blind} && {more}.startsWith('No picture since ')")
 
 
+def test_a_camera_without_a_fleet_works_alone_and_has_no_broken_model(tab: Tab, source: FakePageSource) -> None:
+    why = "This camera works alone. Enrol it"
+    source.decision = None
+    source.page = replace(source.page, fleet="", model_version=None, model_fault=why)
+    tab.wait_for("document.querySelector('#alarm-words').textContent === 'Works alone'")
+    assert tab.text("#alarm-more") == "No fleet, so no model and no nights"
+    assert tab.text("#notice-model-words") == why
+    assert tab.text("#health-model dd") == "None"
+
+
 @pytest.mark.parametrize("alarm", [False, True], ids=["calm", "alarm"])
 def test_a_lost_connection_looks_neither_like_an_alarm_nor_like_safety(
     tab: Tab, server: PageServer, source: FakePageSource, alarm: bool

@@ -78,12 +78,12 @@ class FakeGatekeeper:
         self.asking.append(request)
         return request
 
-    def new_code(self, *, who: str) -> JoinCode:
+    def new_code(self, *, approve: bool = False, who: str) -> JoinCode:
         self._may()
         text = ("K7QF-2M9X-4PTR", "W3DA-9HJK-70ZB")[len(self.codes) % 2]
         expires = (datetime.now(UTC) + timedelta(minutes=15)).isoformat(timespec="seconds")
         self.codes.append(OpenCode(text[:4], expires, 1, 5))
-        self.said.append((who, "code"))
+        self.said.append((who, "code that approves" if approve else "code"))
         uri = f"sitecam-join://192.0.2.1:9443/{text}#{FINGERPRINT}"
         return JoinCode(text, "192.0.2.1", 9443, FINGERPRINT, expires, uri)
 

@@ -102,7 +102,11 @@ def memory_group(limit_bytes: int) -> Iterator[MemoryGroup | None]:
 
 
 def _make(limit_bytes: int) -> Path | None:
-    for parent, limit, swap in ((_V1, "memory.limit_in_bytes", ""), (_V2, "memory.max", "memory.swap.max")):
+    ways = (
+        (_V1, "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", limit_bytes),
+        (_V2, "memory.max", "memory.swap.max", 0),
+    )
+    for parent, limit, swap, most_bytes in ways:
         folder = parent / f"sitecam-test-{secrets.token_hex(4)}"
         try:
             folder.mkdir()
@@ -111,8 +115,8 @@ def _make(limit_bytes: int) -> Path | None:
         if (folder / limit).exists():
             try:
                 (folder / limit).write_text(str(limit_bytes))
-                if swap and (folder / swap).exists():
-                    (folder / swap).write_text("0")
+                if (folder / swap).exists():
+                    (folder / swap).write_text(str(most_bytes))
             except OSError:
                 folder.rmdir()
                 continue

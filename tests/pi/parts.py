@@ -51,6 +51,25 @@ class Bench:
             )
         return folder
 
+    @property
+    def enrolled_layer(self) -> Path:
+        """Where scenario ``site`` leaves a camera that belongs to a fleet."""
+        return self.work / "layers" / f"enrolled-{self.suite}"
+
+    @contextmanager
+    def enrolled(self, name: str) -> Iterator[Machine]:
+        """A copy of that camera, alone in the world; it runs.
+
+        Raises:
+            InstallError: ``site`` has left none.
+        """
+        if not self.enrolled_layer.is_dir():
+            raise InstallError("There is no camera with a fleet yet", do="Run the scenario site first")
+        with Machine(name, [self.enrolled_layer, self.image], self.work) as machine:
+            self.story.say(f"{name} has booted in {machine.boot():.1f} s")
+            yield machine
+            self.story.say(f"{name} is switched off after {machine.power_off():.1f} s")
+
     @contextmanager
     def fresh(self, name: str, *, wire: Wire | None = None) -> Iterator[Machine]:
         """A machine on which the project is unpacked, and nothing else was done; it runs."""

@@ -128,7 +128,7 @@ def test_a_bundle_file_enrols_as_before(house: Gatehouse, camera: Camera) -> Non
     ("arguments", "words"),
     [
         ((), "nothing to enrol with"),
-        (("K7QF-2M9X-4PTR",), "Add --server HOST:PORT"),
+        (("K7QF-2M9X-4PTR",), "Add --server https://HOST:PORT"),
         (("K7QF-2M9X",), "it has 8 symbols, not 12"),
         (("K7QF-2M9X-4PTR", "--server", "site:0"), "is not an address"),
         (("K7QF-2M9X-4PTR", "--server", "https://site:9444/page"), "is not an address"),

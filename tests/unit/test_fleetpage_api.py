@@ -185,6 +185,17 @@ def test_a_code_comes_with_its_qr_and_is_listed_without_its_secret(person: httpx
     assert "2M9X" not in text
 
 
+@pytest.mark.parametrize(("body", "made"), [({}, "code"), ({"approve": True}, "code that approves")])
+def test_a_code_approves_only_where_the_person_wants_it(
+    person: httpx.Client, gatekeeper: FakeGatekeeper, body: dict[str, object], made: str
+) -> None:
+    assert person.post("/api/code", json=body).status_code == 200
+    assert gatekeeper.said == [("page", made)]
+    gatekeeper.said.clear()
+    assert person.post("/api/code", json={"approve": "yes"}).status_code == 200
+    assert gatekeeper.said == [("page", "code")]
+
+
 def test_a_camera_that_asks_is_let_in_by_a_person(person: httpx.Client, gatekeeper: FakeGatekeeper) -> None:
     request = gatekeeper.ask("gate-9")
     (asking,) = person.get("/api/fleet").json()["requests"]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.errors import CertificateError
+from appliance.errors import CertificateError, ConfigError
 from appliance.fleet import load_fleet, make_node_key
 from appliance.join_client import JoinServer
 from appliance.join_code import Invitation, new_code, read_uri, short
@@ -230,13 +230,17 @@ def test_a_name_that_could_mislead_a_person_is_refused(house: Gatehouse, name: s
     assert house.admission.requests(open_only=False) == []
 
 
-def test_a_member_is_not_enrolled_twice(house: Gatehouse, pool: ThreadPoolExecutor) -> None:
+def test_a_member_is_not_enrolled_twice(house: Gatehouse) -> None:
     visitor = Visitor(house)
-    joined = visitor.start(pool, house.invitation())
-    house.admission.approve(house.waiting()[0].id, who="page")
-    joined.result(30)
-    with pytest.raises(CertificateError, match="belongs to tiny site already"):
-        visitor.join(house.invitation())
+    visitor.enrol(house)
+    invitation = house.invitation()
+    elsewhere = replace(invitation, port=1)
+    for same in (invitation, replace(invitation, fingerprint=""), elsewhere):  # by its address, or by its authority
+        assert visitor.join(same) == 1
+        assert "It is enrolled already; the code was not used" in visitor.said[-1]
+    assert [code.uses_left for code in house.admission.open_codes()] == [1]
+    with pytest.raises(CertificateError, match=r"belongs to tiny site at 127.0.0.1:\d+ already. Nothing was changed"):
+        visitor.join(replace(elsewhere, fingerprint=""))
 
 
 def test_a_code_that_approves_lets_in_who_brings_it(house: Gatehouse, pool: ThreadPoolExecutor) -> None:
@@ -246,7 +250,7 @@ def test_a_code_that_approves_lets_in_who_brings_it(house: Gatehouse, pool: Thre
     assert [camera.name for camera in house.admission.roster.cameras()] == ["gate-1"]
     trail = "\n".join(house.trail())
     assert "which lets in who brings it" in trail
-    assert "the installer, by its code" in trail
+    assert "the installer: gate-1 was let in by a code that approves, key" in trail
 
 
 def test_a_code_that_approves_is_for_one_camera_only(house: Gatehouse, pool: ThreadPoolExecutor) -> None:
@@ -278,3 +282,67 @@ def test_other_codes_still_wait_for_a_person(house: Gatehouse, pool: ThreadPoolE
     assert not joined.done()
     house.admission.approve(request.id, who="page")
     assert joined.result(30) == 1
+
+
+def test_a_wrong_secret_lets_nobody_in_though_the_code_approves(house: Gatehouse) -> None:
+    invitation = read_uri(house.admission.new_code(approve=True).uri)
+    wrong = replace(invitation, code=replace(invitation.code, secret=new_code().secret))
+    with pytest.raises(CertificateError, match="does not know this code's secret"):
+        Visitor(house).join(wrong)
+    assert house.admission.requests(open_only=False) == []
+    assert house.admission.roster.cameras() == []
+
+
+def test_a_code_that_approves_runs_out_like_any_other(house: Gatehouse) -> None:
+    invitation = read_uri(house.admission.new_code(approve=True, minutes=0.0001).uri)
+    wait_until(lambda: house.admission.open_codes() == [])
+    with pytest.raises(CertificateError, match="The code ran out"):
+        Visitor(house).join(invitation)
+
+
+def test_who_asked_in_time_is_let_in_by_the_code_though_it_has_run_out_since(
+    house: Gatehouse, pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    house.link.up = False
+    joined = Visitor(house).start(pool, read_uri(house.admission.new_code(approve=True).uri))
+    wait_until(lambda: "can't be let in yet" in caplog.text)
+    monkeypatch.setattr(enrolment_tables, "now", lambda: "2099-01-01T00:00:00+00:00")
+    assert house.admission.open_codes() == []
+    house.link.up = True
+    assert joined.result(30) == 1
+    assert caplog.text.count("can't be let in yet") == 1  # not with every look
+
+
+def test_a_revoked_key_is_refused_though_the_code_approves(house: Gatehouse) -> None:
+    visitor = Visitor(house)
+    visitor.enrol(house)
+    house.admission.revoke("gate-1", "stolen", who="page")
+    for path in visitor.paths.fleet.iterdir():
+        path.unlink()
+    with pytest.raises(CertificateError, match="This key was gate-1's and was revoked: stolen"):
+        visitor.join(read_uri(house.admission.new_code(approve=True).uri))
+    assert house.admission.roster.cameras() == []
+
+
+def test_of_two_of_a_name_a_code_lets_in_one_and_tells_the_other(house: Gatehouse, pool: ThreadPoolExecutor) -> None:
+    house.link.up = False
+    codes = [house.admission.new_code(approve=True, who="Ada") for _ in range(2)]
+    other = Visitor(house)
+    other.paths = house.camera("the other gate-1")
+    joined = [
+        visitor.start(pool, read_uri(code.uri)) for visitor, code in zip((Visitor(house), other), codes, strict=True)
+    ]
+    house.waiting(count=2)
+    house.link.up = True
+    wait_until(lambda: all(each.done() for each in joined))
+    (error,) = [each.exception() for each in joined if each.exception()]
+    assert "A camera named gate-1 is enrolled already" in str(error)
+    assert house.link.names == ["gate-1"]
+    assert any(line.startswith("Ada: gate-1's request from 127.0.0.1 was refused") for line in house.trail())
+
+
+def test_a_code_that_approves_is_neither_for_many_nor_for_long(house: Gatehouse) -> None:
+    for cameras, minutes in ((2, 15.0), (1, 61.0)):
+        with pytest.raises(ConfigError, match="for one camera, and for an hour at most"):
+            house.admission.new_code(approve=True, cameras=cameras, minutes=minutes)
+    assert house.admission.open_codes() == []

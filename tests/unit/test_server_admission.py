@@ -240,12 +240,28 @@ def test_the_code_command_prints_what_a_technician_types(house: Gatehouse, count
     assert status == 0
     (code,) = house.admission.open_codes()
     assert f"sitecam enrol {code.id}-" in printed
-    assert f"--server 127.0.0.1:{house.port}" in printed
+    assert f"--server https://127.0.0.1:{house.port}" in printed
+    assert "sitecam-server approve NAME" in printed
     assert "█" in printed
     status, printed = counter("code", "--json", "--cameras", "3")
     shown = json.loads(printed)
     assert set(shown) == {"text", "host", "port", "fingerprint", "expires_utc", "uri"}
     assert counter("code", "--minutes", "0")[0] == 2
+
+
+def test_a_code_that_approves_says_so_and_the_trail_says_who_made_it(
+    house: Gatehouse, counter: Counter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SUDO_USER", "ada")
+    status, printed = counter("code", "--approve")
+    assert status == 0
+    assert "Whoever brings this code first is let in" in printed
+    assert "sitecam-server approve" not in printed
+    assert max(map(len, printed.splitlines())) <= 120
+    assert house.trail()[0].startswith("ada, command line: Code ")
+    shown = json.loads(counter("code", "--approve", "--json")[1])
+    assert (shown["host"], shown["port"]) == ("127.0.0.1", house.port)
+    assert counter("code", "--approve", "--cameras", "2")[0] == 2
 
 
 def test_requests_are_listed_and_approved_by_name_or_number(house: Gatehouse, counter: Counter) -> None:

@@ -37,7 +37,7 @@ def router(
 
     Args:
         ledger: What left at night.
-        to: The fleet and its server's address, in words.
+        to: The fleet and its server's address, in words; empty on a camera that works alone.
         forgetter: Forgets this camera.
         zone: The site's time zone.
         other: What leaves beside the nights, as it is now: MQTT, webhook.
@@ -82,7 +82,7 @@ def _night(night: SentNight, to: str, now: datetime, zone: tzinfo) -> dict[str, 
         "learned_frames": night.learned_frames,
         "up_bytes": night.up_bytes,
         "down_bytes": night.down_bytes,
-        "to": to,
+        "to": to or "the server of a fleet that it belonged to",
         "messages": [
             {
                 **times("at", message.at_utc, now, zone, clock=_SECONDS),

@@ -3,7 +3,7 @@
 import { post } from "./api.js";
 import { $, drawIcon, element, fill, say } from "./dom.js";
 import { may, me } from "./nav.js";
-import { blindness, capital, conditionWords, duration, eventWords } from "./words.js";
+import { ALONE, blindness, capital, conditionWords, duration, eventWords } from "./words.js";
 
 const ICONS = { none: "good", on: "alarm", was: "alarm", blind: "blind" };
 
@@ -64,7 +64,7 @@ export function showAlarm(state) {
     const noted = alarm.acknowledged_by ? `Acknowledged by ${alarm.acknowledged_by}` : "";
     showStrip("on", lasts(alarm), [noted, unseen].filter(Boolean).join(". "));
   } else if (blind) {
-    showStrip("blind", "Not watching", capital(blind));
+    showStrip("blind", blind === ALONE ? "Works alone" : "Not watching", capital(blind));
   } else {
     const last = state.events.find(({ kind }) => kind === "seen");
     showStrip("none", "No alarm", last ? `Last: ${last.began}` : "");

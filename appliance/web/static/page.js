@@ -151,7 +151,7 @@ function showNight({ night }) {
   markSteps($("steps"), night.phase === "done" ? STEPS.length : current);
 }
 
-function showHealth({ loop, faults, model, decision, conditions }) {
+function showHealth({ loop, faults, model, decision, conditions, fleet }) {
   say($("rate"), loop.decisions_per_s.toFixed(1));
   say($("dropped"), loop.frames_dropped.toLocaleString("en-GB"));
   const pictures = conditions.length ? conditions.map((each) => conditionWords(each).short).join(", ") : "Working";
@@ -159,7 +159,8 @@ function showHealth({ loop, faults, model, decision, conditions }) {
   for (const [name, words] of [["camera", pictures], ["model", working]]) {
     const item = $(`health-${name}`);
     item.dataset.well = faults[name] || (name === "camera" && conditions.length) ? "no" : "yes";
-    say(item.querySelector("dd"), faults[name] ? "Fault" : words);
+    const missing = name === "model" && !fleet; // it works alone: nothing is broken
+    say(item.querySelector("dd"), !faults[name] ? words : missing ? "None" : "Fault");
     $(`notice-${name}`).hidden = !faults[name];
     if (faults[name]) say($(`notice-${name}-words`), faults[name]);
   }

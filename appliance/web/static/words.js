@@ -69,13 +69,17 @@ export function flawOf({ conditions }) {
   return conditions.map((condition) => conditionWords(condition).blind).find(Boolean) ?? "";
 }
 
+/** What a camera without a fleet misses. */
+export const ALONE = "no fleet, so no model and no nights";
+
 /** Why nobody would be noticed now; "" where somebody would. */
 export function blindness(state) {
   const { frame, faults, decision } = state;
   if (!frame) return "no picture yet";
   if (isOld(frame)) return `no picture since ${frame.taken}`;
   if (faults.camera) return "the camera has a fault";
-  return flawOf(state) || (decision ? "" : "no model answers");
+  const unanswered = state.fleet ? "no model answers" : ALONE;
+  return flawOf(state) || (decision ? "" : unanswered);
 }
 
 export function meaningOf(state) {
@@ -89,9 +93,10 @@ export function meaningOf(state) {
 
 /** What stands below the decision: how sure it is, or why there is none. */
 export function reasonOf(state) {
-  const { frame, decision, model, faults } = state;
+  const { frame, decision, model, faults, fleet } = state;
   if (isOld(frame)) return `Since ${frame.taken}`;
   if (!decision) {
+    if (!fleet) return "It works alone";
     if (faults.model) return "The model has a fault";
     return model.version === null ? "The model is starting" : "Waiting";
   }

@@ -28,7 +28,7 @@ function showCode() {
   say($("code-text"), code.text);
   say($("code-typed"), code.text);
   const host = code.host.includes(":") ? `[${code.host}]` : code.host;
-  say($("code-server"), `--server ${host}:${code.port}`);
+  say($("code-server"), `--server https://${host}:${code.port}`);
   say($("code-print"), code.short);
   $("code-qr").replaceChildren(...drawing(code.qr));
   tick();
@@ -83,8 +83,10 @@ function write(made, { id, name, fingerprint, address, asked }) {
   made.querySelector(".refuse").setAttribute("aria-label", `Refuse ${name}`);
 }
 
+$("join-approve").addEventListener("change", ({ target }) => ($("join-warning").hidden = !target.checked));
 $("join-new").addEventListener("click", async () => {
-  const made = await doing($("join-new"), "/api/code", {}, "A new code is on the page.");
+  const approve = $("join-approve").checked;
+  const made = await doing($("join-new"), "/api/code", { approve }, "A new code is on the page.");
   if (!made) return;
   code = made;
   given = "";

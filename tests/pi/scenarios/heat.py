@@ -15,8 +15,8 @@ _CASES = (  # temperature, throttled word, what the night must say
 def run(bench: Bench) -> None:
     """Run it."""
     story = bench.story
-    with bench.camera("heat") as machine:
-        # all day is night here; what the camera has no fleet for stays unsaid until nothing else is against it
+    with bench.enrolled("heat") as machine:
+        # all day is night here
         machine.run(
             'sed -i \'s/^begins = .*/begins = "00:00"/; s/^ends = .*/ends = "23:59"/\' /etc/sitecam/sitecam.toml'
         )
