@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from appliance import __version__
@@ -45,3 +46,12 @@ def installed(root: Path, *roles: Role, version: str = __version__) -> tuple[Lay
 def files_below(folder: Path) -> dict[str, bytes]:
     """Every file and what is in it."""
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def open_to_all(folder: Path) -> None:
+    """Have other users get to a test's folder; pytest's own let nobody through."""
+    ends = Path(tempfile.gettempdir()).resolve()
+    for each in (folder, *folder.parents):
+        if each.resolve() == ends:
+            return
+        each.chmod(0o755)

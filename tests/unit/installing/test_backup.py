@@ -23,7 +23,7 @@ from appliance.installing.layout import Layout
 from appliance.store.deletion import Deleter
 from appliance.store.frames import FrameStore, NewFrame
 from tests.fakes.debian import FakeDebian
-from tests.fakes.installed import installed
+from tests.fakes.installed import installed, open_to_all
 from tests.fakes.pictures import encoded, scene
 from tests.fakes.store_writer import NoVersions
 
@@ -80,12 +80,13 @@ def database(data: bytes, folder: Path) -> sqlite3.Connection:
 
 
 def test_a_backup_has_settings_keys_frames_and_models_and_no_caches(
-    camera: tuple[Layout, FakeDebian], tmp_path: Path
+    camera: tuple[Layout, FakeDebian], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     layout, machine = camera
     (tmp_path / "a").mkdir()
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(os.path.relpath(layout.state("camera") / "socket"))
+        monkeypatch.chdir(layout.state("camera"))  # a socket's path may not be long
+        listener.bind("socket")
         backup(layout, machine, tmp_path / "a/file.tar")
     files = read(tmp_path / "a/file.tar")
     pictures = {name for name in files if name.startswith("camera/store/frames/")}
@@ -339,9 +340,7 @@ def test_root_reads_a_state_folder_with_its_owners_rights_only(
     state = layout.state("camera")
     for path in (state, *state.rglob("*")):
         os.chown(path, 12345, 12345, follow_symlinks=False)
-    tmp_path.chmod(0o755)
-    for parent in tmp_path.parents[:2]:
-        parent.chmod(0o755)
+    open_to_all(tmp_path)
     os.chown(state / "keys/node.key", 0, 0)
     (state / "keys/node.key").chmod(0o600)  # as if a service had got at a file that only root may read
     with pytest.raises(InstallError, match="Permission denied"):

@@ -22,7 +22,7 @@ from appliance.installing.restore import restore
 from appliance.store.deletion import Deleter
 from appliance.store.frames import FrameStore, NewFrame
 from tests.fakes.debian import FakeDebian
-from tests.fakes.installed import SETTINGS, files_below, installed
+from tests.fakes.installed import SETTINGS, files_below, installed, open_to_all
 from tests.fakes.pictures import encoded, scene
 from tests.fakes.store_writer import NoVersions
 
@@ -263,8 +263,7 @@ def test_a_journal_that_cannot_be_read_stops_everything(new: Machine, file: Path
 def test_what_is_restored_belongs_to_the_user_of_the_machine_that_it_comes_to(
     old: Machine, new: Machine, tmp_path: Path
 ) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    open_to_all(tmp_path)
     for layout, number in ((old[0], 12345), (new[0], 23456)):
         for path in (layout.state("camera"), *layout.state("camera").rglob("*")):
             os.chown(path, number, number)
