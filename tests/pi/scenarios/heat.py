@@ -16,10 +16,10 @@ def run(bench: Bench) -> None:
     """Run it."""
     story = bench.story
     with bench.enrolled("heat") as machine:
-        # all day is night here
-        machine.run(
-            'sed -i \'s/^begins = .*/begins = "00:00"/; s/^ends = .*/ends = "23:59"/\' /etc/sitecam/sitecam.toml'
-        )
+        # its last night is over; another one begins now (the machine's time zone is the site's)
+        for key, moment in (("begins", "now"), ("ends", "3 hours")):
+            time = machine.run(f"date --date='{moment}' +%H:%M").output.strip()
+            machine.run(f"sed -i 's/^{key} = .*/{key} = \"{time}\"/' /etc/sitecam/sitecam.toml")
         machine.run("sitecam-install apply")
         for temperature, throttled, words in _CASES:
             said = _night(machine, temperature, throttled)
