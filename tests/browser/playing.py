@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("playwright.sync_api", reason="Playwright for Python isn't installed")
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.browser.label_site import LabelSite
 
@@ -47,6 +47,7 @@ def chromium() -> Iterator[Browser]:
         pytest.skip("chromium isn't installed (Debian: apt install chromium)")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        expect.set_options(timeout=15_000)  # a page beside three other tests takes its time
         try:
             yield browser
         finally:

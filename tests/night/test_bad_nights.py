@@ -6,6 +6,8 @@ No bound here is a measure of speed: each only ends a test that hangs.
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +32,15 @@ def site(tmp_path_factory: pytest.TempPathFactory, tiny_backbone: bytes) -> Iter
             site.start_camera(camera)
         yield site
     site.kill_what_is_left()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_for_the_next_test(site: TinySite) -> Iterator[None]:
+    yield
+    for camera in site.cameras:
+        with contextlib.suppress(StopIteration):  # it ended, as it should have
+            os.kill(site.night_pid(camera), signal.SIGTERM)
+            site.finish_night(camera)
 
 
 @contextlib.contextmanager
@@ -69,10 +80,11 @@ def test_a_night_process_killed_in_mid_round_costs_only_its_own_camera(site: Tin
 
 
 def test_below_quorum_nothing_is_published_and_who_is_missing_is_named(site: TinySite) -> None:
-    site.write_rules(quorum_deadline_s=20)
+    site.write_rules(quorum_deadline_s=45)
     present, missing = site.cameras
     version = site.shelf.current
     site.start_night(present)
+    wait_until(lambda: len(family(site.night_pid(present))) >= 3, what="its SuperNode")
     held = site.finish_round(site.start_round())
     assert (held.exit_code, held.outcome) == (5, "no quorum"), held.events
     assert missing.name in held.message.split("Missing: ")[1].split(".")[0]

@@ -148,8 +148,10 @@ def test_ctrl_c_says_how_to_go_on(house: Gatehouse, camera: Camera, monkeypatch:
     code = house.admission.new_code()
     arguments = (code.text, "--server", f"{code.host}:{code.port}")
 
-    def interrupted(_: float) -> None:
-        raise KeyboardInterrupt
+    def interrupted(seconds: float) -> None:
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        threading.Event().wait(seconds)  # the server's threads sleep by the same function
 
     with monkeypatch.context() as patch:
         patch.setattr("appliance.joining.time.sleep", interrupted)

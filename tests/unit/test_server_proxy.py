@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 import socket
@@ -33,7 +34,7 @@ NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin")
 @pytest.fixture
 def settings(tmp_path: Path) -> ServerSettings:
     config = write_server_settings(tmp_path / "sitecam-server.toml")
-    ports = [free_port() for _ in range(4)]
+    ports = free_ports(4)
     with config.open("a", encoding="utf-8") as file:
         file.write(
             f"[superlink]\nport = {ports[0]}\n[page]\nport = {ports[1]}\n"
@@ -46,10 +47,12 @@ def settings(tmp_path: Path) -> ServerSettings:
     return settings
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as held:  # all at once: a port let go may be given again
+        probes = [held.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
 
 
 def with_proxy(settings: ServerSettings, **changes: object) -> ServerSettings:

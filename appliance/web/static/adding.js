@@ -7,7 +7,9 @@ import { me, may } from "./nav.js";
 
 const LOOK_MS = 1000;
 
-/** Wire a form that starts a capture; what comes back looks how it goes, until it is over. */
+/** Wire a form that starts a capture; what comes back looks how it goes, until it is over.
+
+The page's button waits for the first look: its answer could otherwise overtake what a press has started. */
 function capture(form, path) {
   const [button, meter, words] = [form.querySelector("[type=submit]"), form.querySelector(".meter"), form.querySelector("[role=status]")];
   let timer = 0;
