@@ -46,6 +46,7 @@ class JoinServer:
             context.verify_mode = ssl.CERT_NONE
         else:
             context = ssl.create_default_context(cadata=ca.decode())  # that authority, and no other
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         self._connection = http.client.HTTPSConnection(host, port, timeout=_TIMEOUT_S, context=context)
 
     def ask(self, path: str, body: object = None, *, token: str = "") -> dict[str, Any]:

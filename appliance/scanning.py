@@ -70,7 +70,8 @@ def scan(
                 continue
             pictures += 1
             try:
-                text, _, _ = detector.detectAndDecode(next(views)(cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY)))
+                grey = np.asarray(cv2.cvtColor(frame.pixels, cv2.COLOR_RGB2GRAY), np.uint8)
+                text, _, _ = detector.detectAndDecode(next(views)(grey))
             except cv2.error as error:  # some pictures without a code make it fail inside
                 logger.debug("This picture can't be searched: %s", error)
                 continue

@@ -240,7 +240,8 @@ class _Server(uvicorn.Server):
 
 
 def _tls(certificate: Path, key: Path | None) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)  # TLS 1.2 and newer, as Python sets it up
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # Debian's Python leaves it to OpenSSL's configuration
     try:
         context.load_cert_chain(certificate, key)
     except (OSError, ssl.SSLError) as error:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
+from collections.abc import Callable
 
 import uvicorn
 from starlette.applications import Starlette
@@ -32,6 +34,7 @@ class PageServer(uvicorn.Server):
             port=port,
             ssl_certfile=paths.tls_certificate,
             ssl_keyfile=paths.tls_key,
+            ssl_context_factory=_tls_1_2,
             http="h11",
             loop="asyncio",
             ws="none",
@@ -55,3 +58,9 @@ class PageServer(uvicorn.Server):
     def _hang_up(self) -> None:
         for connection in list(self.server_state.connections):
             connection.transport.abort()
+
+
+def _tls_1_2(_: uvicorn.Config, default: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    context = default()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2  # Debian's Python leaves it to OpenSSL's configuration
+    return context

@@ -82,6 +82,10 @@ class Chromium:
         self._log.close()
 
 
+class LeftError(Exception):
+    """The page was left while it was asked something."""
+
+
 class Session:
     """One DevTools connection: commands, and the events that came meanwhile."""
 
@@ -98,7 +102,10 @@ class Session:
         while True:
             message: dict[str, Any] = json.loads(self._socket.recv(timeout=DEADLINE_S))
             if message.get("id") == self._number:
-                assert "error" not in message, f"{method}: {message['error']}"
+                error = message.get("error")
+                if error and "navigated" in error["message"]:
+                    raise LeftError(f"{method}: {error}")
+                assert not error, f"{method}: {error}"
                 result: dict[str, Any] = message["result"]
                 return result
             self.events.append(message)
@@ -129,8 +136,15 @@ class Tab:
         return str(self.run(f"document.querySelector({json.dumps(selector)})?.innerText ?? ''"))
 
     def wait_for(self, script: str) -> None:
-        """Wait until a JavaScript expression is true."""
-        wait_until(lambda: bool(self.run(script)), what=script)
+        """Wait until a JavaScript expression is true, on this page or on one that it leads to."""
+
+        def ready() -> bool:
+            try:
+                return bool(self.run(script))
+            except LeftError:
+                return False
+
+        wait_until(ready, what=script)
 
     def press(self, key: str) -> None:
         """Press and release a key such as ``Tab`` or ``Enter``."""
