@@ -109,9 +109,10 @@ def do_it(shelf: Shelf, wish: Wish, version: int, *, threads: int) -> str:
     """
     wanted, current = target(shelf, wish, version), shelf.current
     if wish == "try":
-        if current is not None and wanted < current:
+        if not shelf.may_be_offered(wanted):
             raise ModelError(
-                f"Version {wanted} is older than version {current}, so it can't be left to the camera's next start",
+                f"Version {wanted} is older than version {shelf.fleet_version}, so it can't be left to the camera's"
+                " next start",
                 do="Start the camera and ask again; or use `sitecam rollback` or `sitecam recover`",
             )
         forget_verdict(shelf.root, wanted)

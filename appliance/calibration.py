@@ -192,6 +192,10 @@ def rules_for(root: Path, shelf: Shelf, version: int, *, sure_above: float, fami
     """
     try:
         manifest = shelf.manifest(version)
+        if manifest.foreign:
+            sentence = f"A label is said above a score of {sure_above:.2f} and nothing more is asked: this version came"
+            sentence += " as a whole .eim, which tells nothing about how familiar a frame is."
+            return Rules(sure_above, sentences=(sentence,))
         head = Head.from_bytes(shelf.part(manifest.parts["head"]))
         with FrameStore(root) as store, FeatureCache(root) as cache:
             return fitted_rules(store, cache, manifest, head, sure_above=sure_above, familiar=familiar)

@@ -52,7 +52,7 @@ class Canary:
         """
         new = self._shelf.manifest(version)
         if not self._store.exists():
-            return judge([], [], [], margin=self._margin)
+            return judge([], [], [], margin=self._margin, counts=_who_counts(new))
         try:
             with FrameStore(self._store) as store:
                 asked = _ask(impulse, store, _chosen(store, new), new.input)
@@ -65,7 +65,8 @@ class Canary:
         known = [(frame, answer) for frame, answer in asked if frame.id in before]
         truth = [str(frame.label) for frame, _ in known]
         judged = [before[frame.id] for frame, _ in known]
-        judgement = judge(truth, judged, [_best(answer) for _, answer in known], margin=self._margin)
+        said = [_best(answer) for _, answer in known]
+        judgement = judge(truth, judged, said, margin=self._margin, counts=_who_counts(new))
         if judgement.outcome == "worse":
             raise SwapError(judgement.sentence, means=f"Version {running} stays")
         return judgement
@@ -81,7 +82,7 @@ class Canary:
             return {}
         old = self._shelf.manifest(running)
         features = [answer.features for _, answer in asked if answer.features is not None]
-        same = (old.parts["backbone"], old.input) == (new.parts["backbone"], new.input)
+        same = (old.parts.get("backbone"), old.input) == (new.parts.get("backbone"), new.input)
         if same and len(features) == len(asked):
             # The loop's own .eim is busy; its head, on the very same features, says the same.
             scores = Head.from_bytes(self._shelf.part(old.parts["head"])).scores(np.stack(features))
@@ -115,4 +116,10 @@ def _ask(impulse: Impulse, store: FrameStore, frames: Sequence[FrameRecord], spe
 
 
 def _best(answer: Answer) -> str:
-    return max(answer.scores, key=lambda label: answer.scores[label])
+    """The label with the highest score; none where a local version's label that counts for none of ours has more."""
+    best = max(answer.scores, key=lambda label: answer.scores[label])
+    return best if answer.scores[best] >= 1 - sum(answer.scores.values()) else ""
+
+
+def _who_counts(manifest: Manifest) -> str:
+    return "the word of whoever added it" if manifest.foreign else "the server's verdict"

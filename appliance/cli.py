@@ -35,6 +35,7 @@ from appliance.join_code import Invitation, read_address, read_code, read_uri
 from appliance.joining import join
 from appliance.learn_empty import Report, request_learning, wait_for_report
 from appliance.metrics_token import metrics_token
+from appliance.models import foreign_cli
 from appliance.models.manifest import DEFAULT_LABELS
 from appliance.models.shelf import Shelf
 from appliance.page_names import own_addresses
@@ -43,7 +44,7 @@ from appliance.paths import CameraPaths
 from appliance.roles import Role
 from appliance.status_words import tell_status
 from appliance.store.frames import FrameStore
-from appliance.store.importing import import_folders
+from appliance.store.importing import BOXES_HELP, import_folders
 from appliance.system import System
 from appliance.systemd import START_AFRESH_EXIT_CODE
 from appliance.terminal_qr import qr_lines
@@ -83,11 +84,15 @@ def _parser() -> argparse.ArgumentParser:
     enrolment.add_argument("--wait", type=float, default=60.0, metavar="MINUTES", help="for approval (default: 60)")
     enrolment.set_defaults(run=_enrol)
 
-    imports = commands.add_parser("import", help="bring folders of labelled pictures into the store")
-    imports.add_argument("folder", type=Path)
+    imports = commands.add_parser("import", help="bring labelled pictures into the store")
+    imports.add_argument("folder", type=Path, help="class folders, Edge Impulse's export, or a camera's (zip)")
     imports.add_argument(
-        "--label-from", choices=["folders"], required=True, help="a picture's label is its folder's name"
+        "--label-from",
+        choices=["folders"],
+        default="folders",
+        help="a picture's label is its folder's name, or what info.labels says",
     )
+    imports.add_argument("--boxes", choices=["crop", "ignore"], default="ignore", help=BOXES_HELP)
     imports.add_argument("--by", default="import", help="who labelled them (default: import)")
     imports.add_argument("--json", action="store_true", help="print the report as JSON")
     imports.set_defaults(run=_import)
@@ -95,6 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     models = commands.add_parser("models", help="list the model versions on this camera, and why each (not)")
     models.add_argument("--json", action="store_true")
     models.set_defaults(run=_models)
+    more = models.add_subparsers(metavar="list | add")
+    listing = more.add_parser("list", help="the same")
+    listing.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
+    adding = more.add_parser("add", help="try an Edge Impulse .eim on this camera: it is probed, judged, soaked")
+    foreign_cli.add_options(adding)
+    adding.set_defaults(run=_add_model)
 
     rollback = commands.add_parser("rollback", help="go back to the version before; the newer one is not tried again")
     rollback.set_defaults(run=_by_hand, wish="rollback", version=0)
@@ -239,7 +250,7 @@ def _import(settings: Settings, options: argparse.Namespace) -> int:
     else:
         labels = DEFAULT_LABELS
     with FrameStore(paths.store) as store:
-        report = import_folders(store, options.folder, labels=labels, by=options.by)
+        report = import_folders(store, options.folder, labels=labels, by=options.by, crop=options.boxes == "crop")
     print(report.json() if options.json else report.text())
     return 0
 
@@ -251,6 +262,11 @@ def _models(settings: Settings, options: argparse.Namespace) -> int:
         return 0
     for row in rows:
         print(row.line())
+    return 0
+
+
+def _add_model(settings: Settings, options: argparse.Namespace) -> int:
+    print(foreign_cli.add_foreign(settings, _shelf(settings), options))
     return 0
 
 

@@ -65,7 +65,14 @@ class Judgement:
     sentence: str
 
 
-def judge(truth: Sequence[str], before: Sequence[str], after: Sequence[str], *, margin: float) -> Judgement:
+def judge(
+    truth: Sequence[str],
+    before: Sequence[str],
+    after: Sequence[str],
+    *,
+    margin: float,
+    counts: str = "the server's verdict",
+) -> Judgement:
     """Compare two versions on labelled frames.
 
     Args:
@@ -73,9 +80,10 @@ def judge(truth: Sequence[str], before: Sequence[str], after: Sequence[str], *, 
         before: What the running version says of it.
         after: What the new one says.
         margin: Share of frames that may get worse, 0 to 1.
+        counts: Whose word counts where there are too few frames.
     """
     if not truth:
-        return Judgement("not enough frames", "No labelled test frames to judge it by: the server's verdict counts")
+        return Judgement("not enough frames", f"No labelled test frames to judge it by: {counts} counts")
     groups: dict[str, list[int]] = {label: [] for label in sorted(set(truth))}
     for index, label in enumerate(truth):
         groups[label].append(index)
@@ -96,7 +104,7 @@ def judge(truth: Sequence[str], before: Sequence[str], after: Sequence[str], *, 
     return Judgement(
         "not enough frames",
         f"{right}: not enough frames to judge (up to {bound:.0%} could have got worse unseen, the margin is"
-        f" {margin:.0%}), so the server's verdict counts",
+        f" {margin:.0%}), so {counts} counts",
     )
 
 

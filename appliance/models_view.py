@@ -32,6 +32,7 @@ class ModelRow:
         verdict: Why it was (not) taken here; None before it was tried.
         decided_in: The swap's state in which that was decided.
         problem: Why nothing else is known of it: its manifest is damaged.
+        local: The name of a local version, which a person added here; None for the fleet's.
     """
 
     version: int
@@ -44,6 +45,7 @@ class ModelRow:
     verdict: str | None = None
     decided_in: str | None = None
     problem: str | None = None
+    local: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
@@ -52,9 +54,10 @@ class ModelRow:
     def line(self) -> str:
         """For a terminal."""
         mark = "*" if self.runs else " "
-        state = f"{self.state}{' (factory)' if self.factory else ''}".strip()
+        state = f"{self.state}{' (factory)' if self.factory else ''}{' (local)' if self.local else ''}".strip()
         made = self.created_utc.isoformat() if self.created_utc else "?"
-        return f"{mark} {self.version:>4}  {made}  {state:<20}  {self.problem or self.verdict or ''}".rstrip()
+        words = ". ".join(filter(None, (self.local, self.problem or self.verdict)))
+        return f"{mark} {self.version:>4}  {made}  {state:<20}  {words}".rstrip()
 
 
 def rows(shelf: Shelf) -> list[ModelRow]:
@@ -87,7 +90,9 @@ def _described(row: ModelRow, shelf: Shelf) -> ModelRow:
         manifest = shelf.manifest(row.version)
     except (ModelError, OSError) as error:
         return replace(row, problem=str(error))
-    return replace(row, created_utc=manifest.created_utc, night=manifest.night, metrics=dict(manifest.metrics))
+    local = manifest.foreign.name if manifest.foreign else None
+    found = replace(row, created_utc=manifest.created_utc, night=manifest.night, metrics=dict(manifest.metrics))
+    return replace(found, local=local)
 
 
 class ModelChanger:

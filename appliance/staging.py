@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from appliance.eim.label_map import LabelMap, map_path
 from appliance.eim.pack import pack
 from appliance.files import write_atomically
-from appliance.models.manifest import Manifest
+from appliance.models.manifest import Foreign, Manifest
 from appliance.models.shelf import Shelf
 
 
@@ -19,10 +20,22 @@ def stage(shelf: Shelf, manifest: Manifest, *, threads: int) -> Path:
         OSError: The disk refused.
     """
     path = shelf.impulse_path(manifest.version)
+    if manifest.foreign:
+        _stage_foreign(shelf, manifest, manifest.foreign, path)
+        return path
     backbone, head = (shelf.part(manifest.parts[role]) for role in ("backbone", "head"))
     pack(manifest, backbone, head, path, threads=threads)
     write_atomically(_hash_path(path), _hash_of(path).encode())
     return path
+
+
+def _stage_foreign(shelf: Shelf, manifest: Manifest, foreign: Foreign, path: Path) -> None:
+    """An ``.eim`` from elsewhere is its own part; what its labels mean lies beside it."""
+    data = shelf.part(manifest.parts["impulse"])
+    label_map = LabelMap(foreign.name, manifest.version, manifest.labels, foreign.labels)
+    write_atomically(map_path(path), label_map.to_bytes())
+    write_atomically(path, data, mode=0o755)
+    write_atomically(_hash_path(path), _hash_of(path).encode())
 
 
 def is_intact(path: Path) -> bool:
@@ -39,4 +52,7 @@ def _hash_path(path: Path) -> Path:
 
 def _hash_of(path: Path) -> str:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, "sha256")
+    if map_path(path).exists():
+        digest.update(map_path(path).read_bytes())
+    return digest.hexdigest()

@@ -120,7 +120,7 @@ class Swapper:
 
     def _may_be_tried(self, version: int) -> bool:
         """An offer comes from the network, which can't bring an older version back, nor one that isn't here."""
-        may = version in self._shelf.versions() and version >= (self._shelf.current or 0)
+        may = self._shelf.may_be_offered(version)
         if not may:
             logger.error("Version %d was offered, but is older than what runs, or not here", version)
         return may

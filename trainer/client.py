@@ -72,12 +72,12 @@ class Camera:
         )
 
     def current(self) -> Manifest:
-        """The manifest of the model that runs.
+        """The manifest of the fleet's model that runs, or that a local one runs in place of.
 
         Raises:
             NightError: None runs.
         """
-        version = self.shelf.current
+        version = self.shelf.fleet_version
         if version is None:
             raise NightError("This camera runs no model", means="It can't train", do="Enrol it again")
         return self.shelf.manifest(version)
@@ -134,7 +134,7 @@ class Camera:
         )
         return messages.CameraStatus(
             name=self.settings.camera.name,
-            version=self.shelf.current or 0,
+            version=self.shelf.fleet_version or 0,
             train_frames=train_frames,
             test_frames=test_frames,
             digests=tuple(self.shelf.digests()),
@@ -233,7 +233,7 @@ def _take_model(camera: Camera, content: RecordDict) -> Verdict:
     try:
         if version > camera.shelf.highest or version not in camera.shelf.versions():
             camera.shelf.accept(manifest, signature, parts)
-        current = camera.shelf.current or 0
+        current = camera.shelf.fleet_version or 0
         if version < current:
             raise NightError(f"Version {version} is older than version {current}, which runs", means="It stays")
     except SitecamError as error:

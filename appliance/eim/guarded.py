@@ -44,12 +44,14 @@ from appliance.errors import (
     ImpulseSilentError,
 )
 from appliance.frame import Pixels
+from appliance.vision import grey
 
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  where Linux keeps POSIX shared memory
 MAX_REPLY_BYTES = 1024 * 1024
 _LONGEST_SOCKET_PATH_BYTES = 107
 _EXIT_GRACE_S = 1.0  # who closes its socket is usually about to exit, and then there is more to tell
 _TICK_S = 0.01
+_grey = grey  # how it packs a picture for a model of one channel
 _DO = "Start it again; if this goes on, go back to the previous version"
 
 
@@ -351,9 +353,3 @@ class GuardedRunner(ImageImpulseRunner, _Guard):  # type: ignore[misc]  # the SD
             return pack(image, self._input_shm["array"])
         numbers: list[int] = pack(image).astype(np.uint32).tolist()
         return numbers
-
-
-def _grey(image: Pixels) -> Pixels:
-    """Luma (ITU-R 601, as Edge Impulse's image block computes it) in all three channels."""
-    luma = (image.astype(np.uint32) @ np.array([299, 587, 114], np.uint32) + 500) // 1000
-    return np.repeat(luma.astype(np.uint8)[..., None], 3, axis=2)

@@ -76,6 +76,8 @@ def read_hello(reply: Mapping[str, Any], file_name: str) -> ImpulseInfo:
     if frames != 1 or model.get("image_channel_count") not in (1, 3):
         raise _not_ours(f"{file_name} wants {frames} frames of {model.get('image_channel_count')} channels at once")
     labels = _of(model, "labels", list, file_name)
+    if not labels and model.get("has_anomaly"):
+        raise _not_ours(f"{file_name} names nothing: it was made to notice what is unusual (anomaly detection)")
     if not labels or len(set(map(str, labels))) != len(labels) or not all(type(x) is str for x in labels):
         raise garbled(f"{file_name} has unusable labels ({labels!r:.200})")
     # Impulses from before 2024 don't name their mode; the SDK takes them as squashed, and so do we.
@@ -136,9 +138,13 @@ def read_scores(reply: Mapping[str, Any], labels: Sequence[str], file_name: str)
     """Check the reply to ``classify``; return the score of every label, in their order.
 
     Raises:
+        NotAnImpulseError: It answers where things are, not what a picture shows.
         ImpulseGarbledError: A label has no score, or one that is not a number from 0 to 1.
     """
-    found = _of(_of(reply, "result", dict, file_name), "classification", dict, file_name)
+    result = _of(reply, "result", dict, file_name)
+    if "classification" not in result and result.keys() & {"bounding_boxes", "object_tracking", "visual_anomaly_grid"}:
+        raise _not_ours(f"{file_name} answered with {min(result)}, not with a score for each label")
+    found = _of(result, "classification", dict, file_name)
     scores = {}
     for label in labels:
         score: Any = found.get(label)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import platform
 import threading
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.eim.cell import Cell
+from appliance.eim.label_map import LabelMap, read_label_map
 from appliance.eim.replies import ImpulseInfo, read_scores
 from appliance.errors import ImpulseExitedError, NotAnImpulseError
 from appliance.frame import Pixels
@@ -97,7 +99,7 @@ class Impulse(Protocol):
 class RunningImpulse:
     """An ``.eim`` that runs. Safe to use from several threads. After any fault it is closed, for good."""
 
-    def __init__(self, runner: GuardedRunner, name: str) -> None:
+    def __init__(self, runner: GuardedRunner, name: str, label_map: LabelMap | None = None) -> None:
         """Take over a runner that was started; :func:`start_impulse` does both."""
         self._runner = runner
         self._name = name
@@ -105,7 +107,9 @@ class RunningImpulse:
         self._closed_because = ""
         self._submitted_at: deque[float] = deque()  # time.perf_counter()
         self._answered_at = 0.0
-        self._info: ImpulseInfo = runner.info
+        self._told: ImpulseInfo = runner.info
+        self._label_map = label_map
+        self._info = label_map.info(self._told, name) if label_map else self._told
 
     @property
     def info(self) -> ImpulseInfo:
@@ -155,10 +159,12 @@ class RunningImpulse:
                 raise ValueError(f"{self._name} was not asked anything")
             with self._closed_on_any_fault():
                 reply, features = self._runner.collect()
-                scores = read_scores(reply, self._info.labels, self._name)
+                scores = read_scores(reply, self._told.labels, self._name)
             now = time.perf_counter()
             begun = max(self._submitted_at.popleft(), self._answered_at)
             self._answered_at = now
+            if self._label_map:  # and its features, if any, are of a backbone that nobody here knows
+                return Answer(self._label_map.scores(scores), (now - begun) * 1000)
             return Answer(scores, (now - begun) * 1000, features)
 
     def classify(self, image: Pixels) -> Answer:
@@ -216,7 +222,7 @@ def start_impulse(
     memory_bytes: int = 0,
     cell: Cell | None = None,
 ) -> RunningImpulse:
-    """Start an ``.eim`` and greet it.
+    """Start an ``.eim`` and greet it. One with a label map beside it answers in our words.
 
     Args:
         path: The file.
@@ -234,7 +240,8 @@ def start_impulse(
         ImpulseRefusedError: It refused ``hello``.
         ConfigError: The SDK or OpenCV is not installed, or TMPDIR is too long.
     """
-    _check_file(path)
+    check_file(path)
+    label_map = read_label_map(path)
     # Here, not above: it imports OpenCV, which those who only want the types above needn't pay for.
     from appliance.eim.guarded import GuardedRunner
 
@@ -247,16 +254,28 @@ def start_impulse(
     )
     try:
         runner.init()
+        return RunningImpulse(runner, path.name, label_map)
     except BaseException:
         runner.stop()
         raise
-    return RunningImpulse(runner, path.name)
 
 
-def _check_file(path: Path) -> None:
+def check_file(path: Path, *, executable: bool = True) -> None:
+    """Look at a file's first bytes for what people give by mistake.
+
+    Args:
+        path: The file.
+        executable: Whether it must have its executable bit already; a download has none.
+
+    Raises:
+        NotAnImpulseError: It can't be an ``.eim`` for this machine, with what it is instead.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(64)
+    except PermissionError as error:
+        do = "Copy it to where this user may read it, such as /tmp, and name that"
+        raise _not_an_impulse(f"{path} can't be read by user {getpass.getuser()}", do) from error
     except OSError as error:
         raise _not_an_impulse(f"{path} can't be read ({error.strerror})", "Check the path") from error
     if not head:
@@ -272,7 +291,7 @@ def _check_file(path: Path) -> None:
         )
     if not machine and not head.startswith(b"#!"):
         raise _not_an_impulse(f"{path} is not a program", "Give an .eim")
-    if not os.access(path, os.X_OK):
+    if executable and not os.access(path, os.X_OK):
         raise _not_an_impulse(f"{path} is not executable", f"Run: chmod +x {path}")
 
 

@@ -106,7 +106,8 @@ class ModelView:
     def recipe(self, version: int) -> str:
         """How the features that this version gives with its answers were computed; empty where that isn't known."""
         try:
-            return recipe_name(self._manifest(version), 1)
+            manifest = self._manifest(version)
+            return "" if manifest.foreign else recipe_name(manifest, 1)
         except ModelError as error:
             logger.error("What version %d was made of can't be read: %s", version, error)
             return ""

@@ -76,7 +76,10 @@ class Rescorer:
         Raises:
             SitecamError: Store or version can't be read.
         """
-        manifest, head = self._model.manifest(version), self._model.head(version)
+        manifest = self._model.manifest(version)
+        if manifest.foreign:
+            return 0  # it takes pictures, not features: frames are shown to it as they are seen, and no others
+        head = self._model.head(version)
         recipes = (recipe_name(manifest, 1), recipe_name(manifest, VARIANTS))
         scored = 0
         for ids in self._outdated(version):

@@ -1,4 +1,4 @@
-"""The manifest: what a model version is made of, as signed by its fleet."""
+"""The manifest: what a model version is made of, as signed by its fleet; or by one camera, for a local version."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from appliance.vision import InputSpec
 
 FORMAT = 1
 ROLES = ("backbone", "head", "trainer")
+LOCAL_ROLES = ("impulse",)
+FIRST_LOCAL = 1_000_000  # versions from here on belong to one camera; no fleet lives for so many nights
 
 DEFAULT_LABELS = ("head", "hardhat", "nobody")  # unless the server's settings say otherwise
 
@@ -39,6 +41,34 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Foreign:
+    """An ``.eim`` that was made elsewhere.
+
+    Attributes:
+        name: What people call it.
+        labels: Every label of its: ours that it counts for, or empty for none.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+
+
+def is_local(version: int) -> bool:
+    """Whether a version number is one of a camera's own."""
+    return version >= FIRST_LOCAL
+
+
+class _Parts(dict[str, Part]):
+    """Parts by role; asking for one that a version doesn't have is an error that people understand."""
+
+    def __missing__(self, role: str) -> Part:
+        raise ManifestError(
+            f"This version has no {role}: its parts are {', '.join(self)}",
+            means="It came as a whole .eim, so nothing can be computed with its parts",
+        )
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One model version.
 
@@ -50,10 +80,12 @@ class Manifest:
         input: Size and resize mode; the backbone takes float32 RGB, 0 to 255.
         hidden_units: Of the head; 0 for a linear one.
         feature_count: Numbers that the backbone gives per frame.
-        parts: ``backbone`` (.tflite), ``head`` (.npz) and ``trainer`` (.tflite, the head's training step).
+        parts: ``backbone`` (.tflite), ``head`` (.npz) and ``trainer`` (.tflite, the head's training step); of a local
+            version ``impulse`` (.eim) alone.
         metrics: What the server measured, by name.
         night: The night that made it; None for the first.
         created_utc: Timezone-aware UTC.
+        foreign: Of a local version: what its ``.eim`` is. Its size and mode are ``input``; it has no features.
     """
 
     fleet: str
@@ -67,6 +99,7 @@ class Manifest:
     metrics: Mapping[str, float]
     night: str | None
     created_utc: datetime
+    foreign: Foreign | None = None
 
     def __post_init__(self) -> None:
         problem = self._problem()
@@ -83,17 +116,23 @@ class Manifest:
             return f"version {self.parent} can't be its parent"
         if len(self.labels) < 2 or len(set(self.labels)) != len(self.labels) or not all(self.labels):
             return "it needs two or more different labels"
-        if set(self.parts) != set(ROLES):
-            return f"its parts are {sorted(self.parts)}, not {sorted(ROLES)}"
+        if is_local(self.version) != (self.foreign is not None):
+            return f"versions from {FIRST_LOCAL} on are a camera's own, and no others"
+        roles = LOCAL_ROLES if self.foreign else ROLES
+        if set(self.parts) != set(roles):
+            return f"its parts are {sorted(self.parts)}, not {sorted(roles)}"
+        if self.foreign and not {""} < {"", *self.foreign.labels.values()} <= {"", *self.labels}:
+            return "its labels are mapped to none of these, or to others"
         if self.created_utc.utcoffset() != timedelta(0):
             return "its time is not UTC"
-        if min(self.input.width, self.input.height, self.feature_count) < 1 or self.hidden_units < 0:
+        sizes = (self.input.width, self.input.height, *(() if self.foreign else (self.feature_count,)))
+        if min(sizes) < 1 or self.hidden_units < 0:
             return "a size is not positive"
         return ""
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: the bytes that are signed."""
-        body = {
+        body: dict[str, Any] = {
             "format": FORMAT,
             "fleet": self.fleet,
             "version": self.version,
@@ -113,6 +152,8 @@ class Manifest:
             "night": self.night,
             "created_utc": self.created_utc.isoformat(timespec="seconds"),
         }
+        if self.foreign:
+            body["foreign"] = {"name": self.foreign.name, "labels": dict(self.foreign.labels)}
         return json.dumps(body, sort_keys=True, indent=1, allow_nan=False).encode() + b"\n"
 
     @staticmethod
@@ -147,14 +188,22 @@ def _from_json(body: Mapping[str, Any]) -> Manifest:
         ),
         hidden_units=_typed(body, "hidden_units", int),
         feature_count=_typed(body, "feature_count", int),
-        parts={
-            role: Part(_digest(part), _typed(part, "size_bytes", int))
-            for role, part in _typed(body, "parts", dict).items()
-        },
+        parts=_Parts(
+            {
+                role: Part(_digest(part), _typed(part, "size_bytes", int))
+                for role, part in _typed(body, "parts", dict).items()
+            }
+        ),
         metrics={name: float(value) for name, value in _typed(body, "metrics", dict).items()},
         night=None if body["night"] is None else _typed(body, "night", str),
         created_utc=datetime.fromisoformat(_typed(body, "created_utc", str)),
+        foreign=_foreign(body["foreign"]) if "foreign" in body else None,
     )
+
+
+def _foreign(body: Mapping[str, Any]) -> Foreign:
+    labels = _typed(body, "labels", dict)
+    return Foreign(_typed(body, "name", str), {label: _typed(labels, label, str) for label in labels})
 
 
 def _typed(body: Mapping[str, Any], key: str, kind: type[T]) -> T:

@@ -8,6 +8,7 @@
       highest                  the highest version ever accepted: the network can't bring back an older one
       offered                  the version that waits to be swapped in
       factory                  the version that enrolment brought: where `sitecam recover` goes
+      local.pem                checks the signatures of local versions, see appliance/models/foreign.py
       trial.json               the swap under way, see appliance/models/trial.py
 
 Every pointer is a one-line file, replaced atomically; night and camera processes share the folder.
@@ -25,8 +26,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from appliance.errors import ManifestError, ModelError, PartError
 from appliance.files import sweep_temporaries, sync_folder, write_atomically
-from appliance.models.manifest import Manifest, Part
-from appliance.models.signing import verify
+from appliance.models.manifest import FIRST_LOCAL, Manifest, Part, is_local
+from appliance.models.signing import load_public_key, verify
 from appliance.models.verdict import standing_verdict
 
 logger = logging.getLogger(__name__)
@@ -96,8 +97,27 @@ class Shelf:
                 f"Version {version} is not on the shelf ({error.strerror})",
                 do=f"Versions here: {', '.join(map(str, self.versions())) or 'none'}",
             ) from error
-        verify(manifest, signature, self._fleet_key)
+        if is_local(version):
+            self._verify_local(manifest, signature)
+        else:
+            verify(manifest, signature, self._fleet_key)
         return manifest, signature
+
+    def _verify_local(self, manifest: bytes, signature: bytes) -> None:
+        try:
+            key = load_public_key(self.local_key.read_bytes())
+        except OSError as error:
+            raise ModelError(
+                f"The key of this camera's local versions can't be read ({error.strerror})",
+                means="They can't be used; another version runs",
+                do="Add the .eim again: `sitecam models add FILE.eim`",
+            ) from error
+        verify(manifest, signature, key, whose="this camera's own")
+
+    @property
+    def local_key(self) -> Path:
+        """Where the public half of the key that signs local versions lies."""
+        return self.root / "local.pem"
 
     def part(self, part: Part) -> bytes:
         """A part's content.
@@ -160,6 +180,11 @@ class Shelf:
         verify(manifest, signature, self._fleet_key)
         read = Manifest.from_bytes(manifest)
         highest = self.highest
+        if is_local(read.version):
+            raise ManifestError(
+                f"Version {read.version} has the number of a camera's own, but came over the network",
+                means="It isn't used; the running model stays",
+            )
         if read.version <= highest:
             raise ManifestError(
                 f"Version {read.version} is not newer than version {highest}, which this machine has had",
@@ -180,6 +205,32 @@ class Shelf:
                 write_atomically(self.root / "parts" / part.sha256, parts[part.sha256])
         self._put_version(read.version, {"manifest.json": manifest, "manifest.sig": signature})
         self._point("highest", read.version)
+        return read
+
+    def add_local(self, manifest: bytes, signature: bytes, data: bytes) -> Manifest:
+        """Put a version on the shelf that a person brought to this camera; ``highest`` stays as it is.
+
+        Args:
+            manifest: As signed.
+            signature: This camera's own.
+            data: The ``.eim``.
+
+        Raises:
+            SignatureError: Not signed by this camera.
+            ManifestError: Unreadable, not a local one, or its number is taken.
+            PartError: ``data`` is not what the manifest names.
+            OSError: The disk refused. In every case the shelf is as it was.
+        """
+        self._verify_local(manifest, signature)
+        read = Manifest.from_bytes(manifest)
+        if not is_local(read.version) or read.version in self.versions():
+            raise ManifestError(f"Version {read.version} can't be a new local version", means="Nothing was changed")
+        part = read.parts["impulse"]
+        _check(part, data)
+        self.discard_damaged(part)
+        if not self.has(part.sha256):
+            write_atomically(self.root / "parts" / part.sha256, data)
+        self._put_version(read.version, {"manifest.json": manifest, "manifest.sig": signature})
         return read
 
     def _put_version(self, version: int, files: Mapping[str, bytes]) -> None:
@@ -218,8 +269,33 @@ class Shelf:
         """The highest version ever accepted; 0 for none. Where its pointer is damaged, the highest one here."""
         found = self._read("highest")
         if found is None and (self.root / "highest").exists():
-            return max(self.versions(), default=0)
+            return max((version for version in self.versions() if not is_local(version)), default=0)
         return found or 0
+
+    @property
+    def fleet_version(self) -> int | None:
+        """The fleet's version that runs, or that a local one runs in place of: what nights build on."""
+        current = self.current
+        if current is None or not is_local(current):
+            return current
+        before = self.previous
+        if before is not None and not is_local(before) and not self.is_quarantined(before):
+            return before
+        good = [version for version in self.versions() if not is_local(version) and self.was_good(version)]
+        return good[-1] if good else self.factory
+
+    def may_be_offered(self, version: int) -> bool:
+        """Whether a version may be swapped in unasked: the network can't bring an older one of the fleet's back."""
+        return version in self.versions() and (is_local(version) or version >= (self.fleet_version or 0))
+
+    @property
+    def next_local(self) -> int:
+        """The number of the next local version; none is used twice, because verdicts are kept by number."""
+        known = [*self.versions(), *(int(path.stem) for path in self._verdicts())]
+        return max([FIRST_LOCAL - 1, *(version for version in known if is_local(version))]) + 1
+
+    def _verdicts(self) -> list[Path]:
+        return [path for path in (self.root / "verdicts").glob("*.json") if path.stem.isdigit()]
 
     @property
     def factory(self) -> int | None:

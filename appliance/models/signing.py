@@ -57,8 +57,14 @@ def load_public_key(pem: bytes) -> Ed25519PublicKey:
     return key
 
 
-def verify(data: bytes, signature: bytes, key: Ed25519PublicKey) -> None:
-    """Return if ``signature`` is this fleet's over exactly ``data``.
+def verify(data: bytes, signature: bytes, key: Ed25519PublicKey, *, whose: str = "this fleet's") -> None:
+    """Return if ``signature`` is this key's over exactly ``data``.
+
+    Args:
+        data: What was signed.
+        signature: 64 bytes.
+        key: The public half.
+        whose: Key it is, for the error.
 
     Raises:
         SignatureError: It isn't.
@@ -67,7 +73,7 @@ def verify(data: bytes, signature: bytes, key: Ed25519PublicKey) -> None:
         key.verify(signature, data)
     except InvalidSignature:
         raise SignatureError(
-            "The manifest's signature is not this fleet's",
+            f"The manifest's signature is not {whose}",
             means="Somebody else made it or changed it, so it isn't used; the running model stays",
             do="If the fleet's signing key was replaced, enrol this camera again",
         ) from None

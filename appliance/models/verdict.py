@@ -10,6 +10,7 @@ from pathlib import Path
 
 from appliance.errors import ModelError
 from appliance.files import write_atomically
+from appliance.models.manifest import is_local
 
 logger = logging.getLogger(__name__)
 
@@ -116,10 +117,15 @@ def forget_verdict(models: Path, version: int) -> None:
 
 
 def newest_verdict(models: Path) -> Verdict | None:
-    """The verdict on the highest version that has one; None where there is none yet.
+    """The verdict on the highest version that has one, the fleet's or a local one's, whichever was decided later.
+
+    Returns:
+        None where there is none yet.
 
     Raises:
         ModelError: The file is damaged.
     """
     versions = [int(path.stem) for path in (models / "verdicts").glob("*.json") if path.stem.isdigit()]
-    return read_verdict(models, max(versions)) if versions else None
+    highest = [max(kind) for local in (False, True) if (kind := [v for v in versions if is_local(v) is local])]
+    found = [verdict for version in highest if (verdict := read_verdict(models, version))]
+    return max(found, key=lambda verdict: verdict.at_utc, default=None)

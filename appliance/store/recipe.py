@@ -11,6 +11,7 @@ import json
 from appliance.models.manifest import Manifest
 
 VARIANTS = 8
+PREPROCESSING = "areas, each pixel by its share"  # another word when vision.prepare() gives other pixels
 AUGMENTATION = "as-it-is, mirrored, 6 crops of 75-100 % with light 75-125 %, half of them mirrored"
 
 
@@ -29,5 +30,6 @@ def recipe_name(manifest: Manifest, variants: int) -> str:
         manifest.input.resize_mode,
         variants,
         AUGMENTATION if variants > 1 else "",
+        PREPROCESSING,
     ]
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]

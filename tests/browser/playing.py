@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 
 from tests.browser.label_site import LabelSite
 
+Open = Callable[..., Page]  # opens a page as a person: name, path, size
 SIZES = {"phone": (390, 844), "phone on its side": (844, 390), "small phone": (320, 640), "desktop": (1280, 800)}
 
 #: Everything that a hand should hit and that is smaller than 44 x 44 CSS pixels; links within a sentence are exempt.
@@ -82,3 +83,19 @@ def complaints(page: Page) -> list[str]:
 def shot(page: Page, folder: Path, name: str) -> None:
     """A picture of the page, for an eye."""
     page.screenshot(path=str(folder / f"{name}.png"))
+
+
+def press(page: Page, selector: str, size: str) -> None:
+    """A tap on a phone, a click elsewhere."""
+    place = page.locator(selector).first
+    if size == "desktop":
+        place.click()
+    else:
+        place.tap()
+
+
+def agree(page: Page, words: str) -> str:
+    """Say yes to the question on the page; what it said."""
+    asked = page.locator("dialog").inner_text()
+    page.locator("dialog").get_by_role("button", name=words, exact=True).click()
+    return asked

@@ -1,11 +1,10 @@
-"""Events, models, privacy and people as a person uses them, against the real app; on a phone and a desktop."""
+"""Events, privacy and people as a person uses them, against the real app; on a phone and a desktop."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,63 +12,14 @@ import pytest
 
 from appliance.web.source import PageTrial
 from tests.browser.camera_site import CAMERA, CameraSite, busy
-from tests.browser.playing import chromium, complaints, context_of, shot
+from tests.browser.playing import Open, agree, complaints, press, shot
 from tests.fakes.camera_page import PASSWORD
 from tests.fakes.waiting import wait_until
 
-from playwright.sync_api import Browser, Page, expect  # isort: skip  # skipped where it isn't installed
+from playwright.sync_api import expect  # isort: skip  # skipped where it isn't installed
 
-Open = Callable[..., Page]
+pytest_plugins = ["tests.browser.camera_pages"]
 sizes = pytest.mark.parametrize("size", ["phone", "desktop"])
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[CameraSite]:
-    running = CameraSite(tmp_path)
-    running.start()
-    yield running
-    running.stop()
-
-
-@pytest.fixture
-def open_as(chrome: Browser, site: CameraSite) -> Iterator[Open]:
-    """``open_as("Ada", "/events", "phone")``: a page that has no error of its own in the end."""
-    contexts, errors = [], []
-
-    def opened(name: str | None, path: str, size: str = "desktop", *, dark: bool = False) -> Page:
-        context = context_of(chrome, site, name, size, dark=dark)  # type: ignore[arg-type]  # it wants url and cookie
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(path, wait_until="domcontentloaded")
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert errors == []
-
-
-def press(page: Page, selector: str, size: str) -> None:
-    """A tap on a phone, a click elsewhere."""
-    place = page.locator(selector).first
-    if size == "desktop":
-        place.click()
-    else:
-        place.tap()
-
-
-def agree(page: Page, words: str) -> str:
-    """Say yes to the question on the page; what it said."""
-    asked = page.locator("dialog").inner_text()
-    page.locator("dialog").get_by_role("button", name=words, exact=True).click()
-    return asked
 
 
 # Every page, for hands and eyes
@@ -257,61 +207,6 @@ def test_a_new_event_comes_in_at_the_top_but_pushes_nobody_about_who_reads_below
     page.locator("#newer").tap()
     expect(page.locator(".event")).to_have_count(16)
     expect(page.locator(".event h3").first).to_have_text("Dark picture")
-
-
-# Models
-
-
-@sizes
-def test_going_back_says_what_will_happen_shows_its_way_and_its_end(
-    open_as: Open, site: CameraSite, artefacts: Path, size: str
-) -> None:
-    page = open_as("Ada", "/models", size)
-    expect(page.locator("#current-title")).to_have_text("Version 7")
-    expect(page.locator("#current-verdict")).to_have_text("109 of 111 own test frames right, 104 before.")
-    row = page.locator("[data-version='6']")
-    expect(row).to_contain_text("Not taken, at judge: worse on this camera's own test frames")
-    shot(page, artefacts, f"models-{size}")
-
-    site.swapper.hold.clear()
-    press(page, "#rollback", size)
-    shot(page, artefacts, f"models-question-{size}")
-    asked = agree(page, "Roll back")
-    assert asked.startswith("Roll back to version 5?")
-    assert "no frame is lost" in asked
-    expect(page.locator("#trial-steps [aria-current]")).to_have_text("probe")
-    expect(page.locator("#working")).to_contain_text("Going back to version 5")
-    expect(page.locator("#recover")).to_be_disabled()
-    shot(page, artefacts, f"models-trial-{size}")
-    site.swapper.hold.set()
-    expect(page.locator("#told")).to_contain_text("Version 5 runs. Somebody asked for it.")
-    expect(page.locator("#current-title")).to_have_text("Version 5")
-    expect(page.locator("#trial")).to_be_hidden()
-    assert site.shelf.current == 5
-
-
-def test_recovering_goes_to_the_factory_version_and_a_kept_out_one_is_tried_again(
-    open_as: Open, site: CameraSite
-) -> None:
-    page = open_as("Ada", "/models")
-    page.get_by_role("button", name="Try version 6 again").click()
-    assert "Otherwise version 7 stays" in agree(page, "Try again")
-    expect(page.locator("#current-title")).to_have_text("Version 6")
-    page.locator("#recover").click()
-    assert "the one this camera started with" in agree(page, "Recover")
-    expect(page.locator("#current-title")).to_have_text("Version 1")
-    assert site.shelf.current == 1
-
-
-def test_a_question_that_is_left_changes_nothing(open_as: Open, site: CameraSite) -> None:
-    page = open_as("Ada", "/models")
-    page.locator("#rollback").click()
-    page.keyboard.press("Enter")  # the focus is on the way out, not on the deed
-    expect(page.locator("dialog")).to_have_count(0)
-    page.locator("#rollback").click()
-    page.keyboard.press("Escape")
-    expect(page.locator("dialog")).to_have_count(0)
-    assert site.shelf.current == 7
 
 
 # Privacy

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from appliance.errors import ConfigError, PictureError
-from appliance.vision import RESIZE_MODES, InputSpec, ResizeMode, decode, encode_jpeg, prepare
+from appliance.vision import RESIZE_MODES, InputSpec, ResizeMode, decode, encode_jpeg, grey, prepare
 
 NOISE = np.random.default_rng(0).integers(0, 256, (480, 640, 3), dtype=np.uint8)
 
@@ -56,3 +56,24 @@ def test_an_unknown_resize_mode_names_the_known_ones() -> None:
 def test_what_is_no_picture_is_named() -> None:
     with pytest.raises(PictureError, match=r"yard\.jpg can't be read"):
         decode(encode_jpeg(NOISE)[:500], name="yard.jpg")
+
+
+@pytest.mark.parametrize("mode", RESIZE_MODES)
+@pytest.mark.parametrize("size", [(96, 96), (160, 120), (120, 160), (320, 320), (37, 53)])
+@pytest.mark.parametrize("shape", [(480, 640), (241, 319), (97, 61), (96, 400), (20, 30)])
+def test_every_mode_is_edge_impulse_s_own_pixel_for_pixel(
+    mode: ResizeMode, size: tuple[int, int], shape: tuple[int, int]
+) -> None:
+    pytest.importorskip("cv2")
+    from appliance.eim import sdk  # noqa: F401  # first: it stands in for PyAudio
+
+    image = pytest.importorskip("edge_impulse_linux.image")
+    pixels = np.ascontiguousarray(NOISE[: shape[0], : shape[1]])
+    _, theirs = image.get_features_from_image_with_studio_mode(pixels, mode, *size, False)
+    ours = prepare(pixels, InputSpec(*size, mode))
+    assert np.abs(ours.astype(int) - theirs).max() <= 1  # each rounds its fixed-point numbers its own way
+
+
+def test_grey_is_luma_in_all_three_channels() -> None:
+    picture = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 10, 10]]], np.uint8)
+    assert grey(picture).tolist() == [[[76] * 3, [150] * 3, [29] * 3, [10] * 3]]

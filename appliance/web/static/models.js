@@ -37,7 +37,7 @@ async function refresh() {
 function draw() {
   const { current, versions, trial } = state;
   const running = versions.find(({ version }) => version === current);
-  say($("current-title"), current === null ? "None runs" : `Version ${current}`);
+  say($("current-title"), current === null ? "None runs" : running ? nameOf(running) : `Version ${current}`);
   say($("current-since"), running ? madeWords(running) : "");
   say($("current-verdict"), sentenceOf(running));
   fill($("current-metrics"), metricsOf(running), () => element("li", "", element("strong", ""), element("span", "")), writeMetric);
@@ -86,7 +86,7 @@ function write(row, version) {
   const { tone, words } = stateOf(version);
   row.dataset.tone = tone;
   row.dataset.version = version.version;
-  say(row.querySelector("h3"), `Version ${version.version}`);
+  say(row.querySelector("h3"), nameOf(version));
   if (row.querySelector(".state").textContent !== words) row.querySelector(".state").replaceChildren(chip(tone, words));
   say(row.querySelector(".verdict-words"), sentenceOf(version));
   const metrics = metricsOf(version).map(([value, what]) => `${value} ${what}`);
@@ -102,6 +102,9 @@ function write(row, version) {
   }
   if (retry) box.firstChild.disabled = Boolean(working || state.trial);
 }
+
+/** A local version is better known by what its .eim is called. */
+const nameOf = ({ version, local }) => (local ? `${local} (version ${version}, this camera’s own)` : `Version ${version}`);
 
 const keptOut = ({ state: now }) => now === "quarantined";
 
