@@ -1,1 +1,1 @@
-"""Folders of labelled pictures: reading, comparing, and making sample ones."""
+"""Labelled pictures: reading, writing, comparing and checking them, and making sample ones."""

@@ -32,6 +32,11 @@ class LabelledFile:
     split: Split | None
 
 
+def is_part(name: str) -> bool:
+    """Whether a folder of this name is a camera's or the server's in the tutorial's layout."""
+    return _TUTORIAL_PART.fullmatch(name) is not None
+
+
 def labels_in(files: Iterable[LabelledFile]) -> tuple[str, ...]:
     """The labels found, in alphabetical order."""
     return tuple(sorted({file.label for file in files}))
@@ -55,7 +60,7 @@ def read_folders(directory: Path, *, fewest_labels: int = 2) -> list[LabelledFil
         raise DatasetError(
             f"There is no folder {directory}", means="Nothing was read", do="Check the path and its spelling"
         )
-    parts = [folder for folder in _folders(directory) if _TUTORIAL_PART.fullmatch(folder.name)]
+    parts = [folder for folder in _folders(directory) if is_part(folder.name)]
     files = [file for part in parts or [directory] for file in _read_part(part)]
     labels = labels_in(files)
     if len(labels) < fewest_labels:

@@ -39,6 +39,8 @@ def content_hash(pixels: Pixels) -> str:
 def likeness(pixels: Pixels) -> bytes:
     """A picture's perceptual hash: which of 16 x 16 areas is darker than its right neighbour.
 
+    The difference hash (dHash) of N. Krawetz, "Kind of Like That", hackerfactor.com, 2013, at 16 x 16.
+
     Args:
         pixels: uint8 [height, width, 3], RGB, any size and shape.
 

@@ -16,7 +16,7 @@ from appliance.errors import StoreError
 from appliance.models.shelf import Shelf
 from appliance.models.signing import load_public_key
 from appliance.store.frames import FrameStore
-from appliance.store.importing import import_folders
+from appliance.store.importing import BOXES_HELP, import_folders
 from server.admission_cli import add_commands
 from server.certificates import renew_tls
 from server.config import DEFAULT_PATH, ServerSettings, load
@@ -63,7 +63,8 @@ def _parser() -> argparse.ArgumentParser:
     enrolment.set_defaults(run=_enrol)
 
     imports = commands.add_parser("import", help="bring the server's own labelled test frames in")
-    imports.add_argument("folder", type=Path)
+    imports.add_argument("folder", type=Path, help="class folders, Edge Impulse's export, or a camera's (zip)")
+    imports.add_argument("--boxes", choices=["crop", "ignore"], default="ignore", help=BOXES_HELP)
     imports.add_argument("--by", default="import", help="who labelled them (default: import)")
     imports.add_argument("--json", action="store_true", help="print the report as JSON")
     imports.set_defaults(run=_import)
@@ -105,7 +106,14 @@ def _enrol(settings: ServerSettings, options: argparse.Namespace) -> int:
 
 def _import(settings: ServerSettings, options: argparse.Namespace) -> int:
     with FrameStore(ServerPaths(settings.state_dir).store) as store:
-        report = import_folders(store, options.folder, labels=settings.fleet.labels, by=options.by, split="test")
+        report = import_folders(
+            store,
+            options.folder,
+            labels=settings.fleet.labels,
+            by=options.by,
+            split="test",
+            crop=options.boxes == "crop",
+        )
     print(report.json() if options.json else report.text())
     return 0
 
