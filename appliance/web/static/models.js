@@ -104,7 +104,7 @@ function write(row, version) {
 }
 
 /** A local version is better known by what its .eim is called. */
-const nameOf = ({ version, local }) => (local ? `${local} (version ${version}, this camera’s own)` : `Version ${version}`);
+const nameOf = ({ version, local }) => local ?? `Version ${version}`;
 
 const keptOut = ({ state: now }) => now === "quarantined";
 
@@ -123,7 +123,8 @@ function sentenceOf(version) {
   return `${where}${where ? words : capital(words)}`.replace(/([^.])$/, "$1.");
 }
 
-function madeWords({ created, night }) {
+function madeWords({ version, local, created, night }) {
+  if (local) return `Version ${version}, this camera’s own${created ? `, added ${created}` : ""}`;
   return capital([created && `made ${created}`, night && `in the night of ${night}`].filter(Boolean).join(", "));
 }
 
