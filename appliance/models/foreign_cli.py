@@ -8,7 +8,7 @@ from pathlib import Path
 
 from appliance.by_hand import ask, camera_lock, do_it
 from appliance.config import Settings
-from appliance.eim.cell import Cell
+from appliance.eim.cell import Cell, cell_state
 from appliance.eim.runner import RunningImpulse, start_impulse
 from appliance.errors import ConfigError
 from appliance.models.foreign import add, look_at, map_labels
@@ -48,6 +48,9 @@ def add_foreign(settings: Settings, shelf: Shelf, options: argparse.Namespace) -
     key = CameraPaths(settings.state_dir).root / "keys" / "local-models.key"
     manifest = add(shelf, key, found, labels=running.labels, theirs=theirs, name=options.name, fleet=running.fleet)
     print(described(manifest), flush=True)
+    cell = cell_state()
+    if not cell.works:
+        print(f"  {cell.why.rstrip('.')}: it sees what the camera's user sees, pictures too. Do you trust its maker?")
     if manifest.version == shelf.current:
         return f"Version {manifest.version} runs already."
     with camera_lock(settings.state_dir) as mine:

@@ -15,6 +15,7 @@ import pytest
 from appliance import cli, models_view
 from appliance.calibration import rules_for
 from appliance.canary import _best
+from appliance.eim.cell import CellState
 from appliance.eim.label_map import LabelMap, map_path, read_label_map
 from appliance.eim.replies import ImpulseInfo
 from appliance.eim.runner import Answer
@@ -346,3 +347,12 @@ def test_the_command_refuses_what_is_no_classification_and_writes_nothing(
     assert sorted(path for path in (state / "models").rglob("*")) == before
     with patch.object(foreign_cli, "look_at", side_effect=AssertionError):
         assert cli.main(["--config", str(config), "models", "add", str(eim), "--map", "head"]) == 2
+
+
+def test_the_command_says_so_where_no_cell_holds_it(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign_cli, "cell_state", lambda: CellState(False, "Not here."))
+    eim = write_foreign(tmp_path / "theirs.eim", SHAPES["2022"])
+    assert cli.main(["--config", str(config), "models", "add", str(eim)]) == 0
+    assert "Not here: it sees what the camera's user sees" in capsys.readouterr().out
