@@ -33,7 +33,7 @@ class Messages:
         Raises:
             ImpulseGarbledError: MAX_MESSAGE_BYTES without a whole message.
         """
-        if not self._waiting:
+        if not self._waiting or self._waiting.isspace():  # Node ends every message with a newline
             self._since = time.perf_counter()
         self._waiting += chunk
         if len(self._waiting) > MAX_MESSAGE_BYTES:

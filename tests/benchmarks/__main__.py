@@ -10,7 +10,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 from appliance.errors import SitecamError
-from tests.benchmarks import decisions, fleet, live, memory, night, page, precision, soak, strategies, swap
+from tests.benchmarks import decisions, fleet, live, memory, night, official, page, precision, soak, strategies, swap
 
 BENCHMARKS = {
     "live": (live, "what the live loop adds to a bare invoke, start-up times, memory and CPU"),
@@ -21,6 +21,7 @@ BENCHMARKS = {
     "memory": (memory, "one camera's day and night in 512 MB"),
     "fleet": (fleet, "10 to 1,000 cameras against one SuperLink, some silent, some hostile"),
     "strategies": (strategies, "ways to one head on even and skewed data, and the price of noise"),
+    "official": (official, "the official Edge Impulse runner and Sitecam side by side, on the same .eim"),
     "page": (page, "labels per second, viewers against the loop's rate, a store of 100,000 frames"),
     "precision": (precision, "int8 against float32 backbone: size, time, accuracy"),
 }

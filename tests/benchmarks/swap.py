@@ -67,13 +67,13 @@ def _measure(camera: rig.Camera, options: argparse.Namespace) -> dict[str, Any]:
     site = camera.site
     camera.wait_for_decisions(100)
     for version in (2, 3):  # the first imports what it needs; with the second, three .eim files lie there for good
-        _swap(site, version)
+        swap_to(site, version)
     steady, _ = camera.gaps_during(20)
     before = _traces(camera.pid, site.paths.models)
     started, verdicts, rss = time.monotonic(), [], [round(rig.rss_mb(camera.pid), 1)]
     camera.ask("mark")
     for number in range(options.swaps):
-        verdicts.append(_swap(site, number + 4))
+        verdicts.append(swap_to(site, number + 4))
         if (number + 1) % max(1, options.swaps // 10) == 0:
             rss.append(round(rig.rss_mb(camera.pid), 1))
             print(f"  {number + 1} swaps, RSS {rss[-1]} MB", flush=True)
@@ -102,7 +102,8 @@ def _measure(camera: rig.Camera, options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def _swap(site: rig.Site, version: int) -> Verdict:
+def swap_to(site: rig.Site, version: int) -> Verdict:
+    """Have the running camera try the fleet's version of that number; what it says of it."""
     shelf = site.shelf()
     shelf.accept(*site.fleet.version(version))
     shelf.offer(version)

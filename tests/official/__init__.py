@@ -1,0 +1,1 @@
+"""Our .eim in the hands of Edge Impulse's official clients, unmodified and pinned."""
