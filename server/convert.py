@@ -8,24 +8,40 @@ import socket
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from appliance.errors import ModelError
 from appliance.frame import Pixels
+from appliance.models.head import Head
 
 _DEADLINE_S = 600
 _DOWNLOAD_STALLS_S = 20  # Keras' download has no time-out of its own
 
 
-def convert(job: str, *arguments: str, pictures: Pixels | None = None) -> bytes:
+@dataclass(frozen=True)
+class Whole:
+    """What a whole Keras model is made of, besides its backbone's weights.
+
+    Attributes:
+        head: The head part.
+        like: A float32 .tflite of the same two, which it must answer like.
+    """
+
+    head: bytes
+    like: bytes
+
+
+def convert(job: str, *arguments: str, pictures: Pixels | None = None, whole: Whole | None = None) -> bytes:
     """Run a job; return the .tflite file that it made.
 
     Args:
         job: "imagenet", "weights" (path), "inside" (path, layer), or "trainer" (features, labels, hidden).
         arguments: As above.
         pictures: uint8 [n, 160, 160, 3], RGB: makes an int8 backbone, its ranges measured on them; None for float32.
+        whole: Makes a .keras file of backbone and head instead.
 
     Raises:
         ModelError: It failed; with its last words.
@@ -37,6 +53,10 @@ def convert(job: str, *arguments: str, pictures: Pixels | None = None) -> bytes:
             shown = Path(folder) / "pictures.npy"
             np.save(shown, pictures, allow_pickle=False)
             command += ["--pictures", str(shown)]
+        if whole is not None:
+            for name, data in vars(whole).items():
+                (Path(folder) / name).write_bytes(data)
+                command += [f"--{name}", str(Path(folder) / name)]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE_S, check=False)
         except subprocess.TimeoutExpired as error:
@@ -60,10 +80,13 @@ def main() -> int:
     parser.add_argument("job")
     parser.add_argument("arguments", nargs="*")
     parser.add_argument("--pictures", type=Path)
+    parser.add_argument("--head", type=Path)
+    parser.add_argument("--like", type=Path)
     options = parser.parse_args()
     socket.setdefaulttimeout(_DOWNLOAD_STALLS_S)
     try:
-        graph = _graph(options.job, options.arguments, options.pictures)
+        whole = options.head and Whole(options.head.read_bytes(), options.like.read_bytes())
+        graph = _graph(options.job, options.arguments, options.pictures, whole)
     except Exception as error:  # noqa: BLE001  # whatever it is, the parent shows the last line of what we print
         print(" ".join(str(error).split())[:600] or type(error).__name__, file=sys.stderr)
         return 1
@@ -71,7 +94,7 @@ def main() -> int:
     return 0
 
 
-def _graph(job: str, given: list[str], pictures: Path | None) -> bytes:
+def _graph(job: str, given: list[str], pictures: Path | None, whole: Whole | None) -> bytes:
     from trainer import graphs
 
     match job:
@@ -85,6 +108,8 @@ def _graph(job: str, given: list[str], pictures: Path | None) -> bytes:
             return graphs.trainer_graph(*map(int, given))
         case other:
             raise ValueError(f"unknown job {other}")
+    if whole is not None:
+        return graphs.whole_model(network, Head.from_bytes(whole.head), whole.like)
     if pictures is None:
         return graphs.backbone_graph(network)
     return graphs.quantised_backbone_graph(network, np.load(pictures, allow_pickle=False))

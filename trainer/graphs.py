@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from appliance import litert
 from appliance.errors import ModelError
+from appliance.models.head import Head
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before the import: afterwards it is too late
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -110,6 +111,45 @@ def quantised_backbone_graph(network: Any, pictures: npt.NDArray[np.uint8]) -> b
                 ' or set fleet.precision to "float32"',
             )
     return graph
+
+
+def whole_model(network: Any, head: Head, like: bytes) -> bytes:
+    """Backbone and head as one Keras model.
+
+    Args:
+        network: A trained :func:`mobilenet`; input in [-1, 1].
+        head: What comes behind it.
+        like: A .tflite of the same two, float32.
+
+    Returns:
+        A .keras file: float32 [n, 160, 160, 3] RGB, 0 to 255 -> float32 [n, labels], probabilities. The scaling is
+        inside.
+
+    Raises:
+        ModelError: What was saved answers differently from ``like``.
+    """
+    inputs = keras.Input(network.input_shape[1:], name="picture")
+    values = network(keras.layers.Rescaling(1 / 127.5, offset=-1)(inputs), training=False)
+    dense = [keras.layers.Dense(len(bias), activation="relu") for _, bias in head.layers[:-1]]
+    dense.append(keras.layers.Dense(head.label_count, activation="softmax", name="scores"))
+    for layer in dense:
+        values = layer(values)
+    for layer, numbers in zip(dense, head.layers, strict=True):
+        layer.set_weights(list(numbers))
+    with tempfile.TemporaryDirectory(prefix="sitecam-graph-") as folder:
+        path = Path(folder) / "model.keras"
+        keras.Model(inputs, values).save(path)
+        data, saved = path.read_bytes(), keras.models.load_model(path)
+    shown = np.random.default_rng(0).integers(0, 256, (4, *network.input_shape[1:])).astype(np.float32)
+    difference = float(np.abs(_answers(like, shown) - np.asarray(saved(shown))).max())
+    if not difference <= _MAX_DIFFERENCE:
+        raise ModelError(
+            f"The Keras model's answers differ from the fleet's by {difference:.3g}",
+            means="Its weights are others than those that the fleet's backbone was made of; nothing was written",
+            do="Set fleet.backbone to the weights that the fleet was made with, or leave the Keras file out"
+            " (--format tflite)",
+        )
+    return data
 
 
 def _cosine(some: npt.NDArray[np.float32], others: npt.NDArray[np.float32]) -> float:

@@ -78,7 +78,7 @@ def test_a_long_message_in_small_pieces_is_not_parsed_once_a_piece(monkeypatch: 
 
 def test_the_time_between_two_messages_is_nobody_s_even_after_a_newline(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))
-    monkeypatch.setattr(framing.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(clock)))
     messages = Messages()
     for _ in range(2):
         clock = iter(range(next(clock) + 50, 1000))  # somebody thinks for a while
