@@ -73,8 +73,8 @@ def run(options: argparse.Namespace) -> int:
             site = rig.make_site(folder / f"site-{turn}", graph, rate_fps=rate_fps)
             began = time.monotonic()
             with rig.Camera(site) as camera:
-                decided = camera.wait_for_decisions(1)
-                ours_start.append((_page_after(site, began), decided))
+                page = _page_after(site, began)
+                ours_start.append((page, camera.wait_for_decisions(1)))
                 ours.append(_our_pace(camera, options.seconds))
         rows = [
             (
