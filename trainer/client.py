@@ -13,6 +13,7 @@ from pathlib import Path
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+from appliance.board import Board, camera_board
 from appliance.config import Settings
 from appliance.errors import NightError, SitecamError
 from appliance.models.head import Head
@@ -141,7 +142,13 @@ class Camera:
             objection=objection(train_frames, self.settings.night.min_frames),
             health=complaint(self.settings.state_dir),
             backbone=self.current().parts["backbone"].sha256,
+            board=self._board(),
         )
+
+    def _board(self) -> Board:
+        running = self.shelf.current
+        eim = None if running is None else self.shelf.impulse_path(running)
+        return camera_board(self.settings.state_dir, eim, threads=self.settings.model.threads)
 
 
 def client_app(camera: Camera) -> ClientApp:

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 
 from flwr.app import ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from appliance.board import Board
 from appliance.errors import NightError
 from appliance.models.head import Head
 
@@ -42,6 +43,7 @@ class CameraStatus:
         objection: Why it won't train tonight; empty where it will.
         health: What is wrong with its live loop, in a sentence; empty where nothing is.
         backbone: SHA-256 of the backbone that the running model stands on.
+        board: What it is and what the model takes on it; None from cameras that don't tell.
     """
 
     name: str
@@ -52,6 +54,7 @@ class CameraStatus:
     objection: str = ""
     health: str = ""
     backbone: str = ""
+    board: Board | None = None
 
     def to_record(self) -> ConfigRecord:
         """As it travels."""
@@ -75,6 +78,7 @@ class CameraStatus:
                 objection=str(body["objection"]),
                 health=str(body["health"]),
                 backbone=str(body["backbone"]),
+                board=None if body.get("board") is None else Board.of(body["board"]),
             )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise NightError(f"A camera's status can't be read ({error!r})", means="It sits this night out") from error

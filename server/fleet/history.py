@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from appliance.board import Board
 from appliance.models.verdict import Verdict
 from server.database import Database
 from server.registry import RoundRecord
@@ -52,12 +53,15 @@ class History:
             rows = database.execute(
                 "WITH last AS (SELECT camera, MAX(night) AS night FROM statuses GROUP BY camera)"
                 " SELECT s.camera, s.night, s.at_utc, s.version, s.train_frames, s.test_frames, s.objection, s.health,"
-                " v.verdict FROM last JOIN statuses AS s USING (night, camera)"
+                " v.verdict, b.board FROM last JOIN statuses AS s USING (night, camera)"
+                " LEFT JOIN boards AS b USING (night, camera)"
                 " LEFT JOIN verdicts AS v ON v.night = s.night AND v.camera = s.camera ORDER BY v.version"
             ).fetchall()
         found: dict[str, LastWord] = {}
-        for name, night, at_utc, version, train, test, objection, health, verdict in rows:
+        for name, night, at_utc, version, train, test, objection, health, verdict, board in rows:
             status = CameraStatus(name, version, json.loads(train), json.loads(test), (), objection, health)
+            if board is not None:
+                status = replace(status, board=Board.of(json.loads(board)))
             known = found.get(name)
             accepted, refused = (None, None) if known is None else (known.accepted, known.refused)
             if verdict is not None:

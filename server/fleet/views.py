@@ -15,6 +15,7 @@ from appliance.models.shelf import Shelf
 from appliance.models.signing import load_public_key
 from server.config import ServerSettings
 from server.fleet import sentences
+from server.fleet.boards import board_view
 from server.fleet.gatekeeping import Gatekeeper
 from server.fleet.history import History, LastWord
 from server.fleet.times import last_seen, parse_utc, site_day, site_time, site_zone
@@ -124,6 +125,7 @@ class Views:
             "newest": version is not None and version == running,
             "train": dict(status.train_frames) if status else {},
             "test": dict(status.test_frames) if status else {},
+            "board": board_view(status.board if status else None),
             "sentence": sentence,
             "tone": tone,
             "held": camera.held_utc is not None,

@@ -66,7 +66,7 @@ function row() {
     "li",
     "card camera",
     element("div", "camera-head", icon("calm"), element("h3", ""), element("p", ""), release),
-    element("dl", "", fact("seen", "Last seen"), fact("version-of", "Version"), fact("frames", "Labelled frames")),
+    element("dl", "", fact("seen", "Last seen"), fact("version-of", "Version"), fact("frames", "Labelled frames"), fact("board", "What its board takes")),
     revoke,
   );
 }
@@ -83,6 +83,10 @@ function write(made, camera) {
   say(made.querySelector(".version-of dd"), version === null ? "–" : `${version}${newest ? ", the newest" : behind ? `, not ${fleet.version}` : ""}`);
   made.querySelector(".version-of").dataset.behind = String(version !== null && behind);
   say(made.querySelector(".frames dd"), framesOf(camera));
+  const board = made.querySelector(".board");
+  board.hidden = camera.board === null;
+  say(board.querySelector("dt"), unbroken(camera.board?.name ?? ""));
+  say(board.querySelector("dd"), unbroken(camera.board?.takes ?? ""));
   made.querySelector(".release").hidden = !held;
   made.querySelector(".revoke").setAttribute("aria-label", `Revoke ${name}`);
   made.querySelector(".release").setAttribute("aria-label", `Let ${name} train again`);
@@ -94,6 +98,11 @@ function framesOf({ train, test }) {
   const known = labels.filter((label) => of(label) > 0);
   if (!known.length) return "none";
   return known.map((label) => `${labelWords(label).toLowerCase()}\u00a0${of(label).toLocaleString("en-GB")}`).join(", ");
+}
+
+/** A number and its unit stay on one line. */
+function unbroken(words) {
+  return words.replace(/(\d) (ms|[MG]B|cores?|threads)\b/g, "$1\u00a0$2");
 }
 
 async function revoke(button, name) {

@@ -10,6 +10,7 @@ const TABLES = [
   ["models", "each version, and why it went out"],
   ["verdicts", "what each camera made of each version"],
   ["statuses", "what each camera said of itself, night by night"],
+  ["boards", "what each camera’s board is, and what the model takes on it"],
   ["events", "what was said in each night"],
   ["trail", "who did what to the fleet"],
 ];

@@ -1,0 +1,1 @@
+"""What the model takes: on this machine, measured, and on every camera, as the cameras told."""
