@@ -29,6 +29,7 @@
     │   └── SwapPostponedError something else stood in its way; it is tried again
     ├── CertificateError       TLS material is missing, unreadable or somebody else's
     ├── NightError             tonight's training can't go on
+    ├── StudioError            Edge Impulse Studio could not do what was asked
     └── InstallError           the installer could not do what it should
 """
 
@@ -159,3 +160,7 @@ class NightError(SitecamError):
 
 class InstallError(SitecamError):
     """Sitecam could not be installed, changed or taken off; the machine is as it was, or the message says how not."""
+
+
+class StudioError(SitecamError):
+    """Edge Impulse Studio could not do what was asked; nothing here was changed."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 from pathlib import Path
 
 from appliance.eim.label_map import LabelMap, map_path
 from appliance.eim.pack import pack
 from appliance.files import write_atomically
-from appliance.models.manifest import Foreign, Manifest
+from appliance.models.manifest import Foreign, Manifest, Part
 from appliance.models.shelf import Shelf
 
 
@@ -20,18 +21,24 @@ def stage(shelf: Shelf, manifest: Manifest, *, threads: int) -> Path:
         OSError: The disk refused.
     """
     path = shelf.impulse_path(manifest.version)
+    built = manifest.built_for(platform.machine())
     if manifest.foreign:
-        _stage_foreign(shelf, manifest, manifest.foreign, path)
+        _stage_whole(shelf, manifest, manifest.parts["impulse"], manifest.foreign, path)
         return path
+    if built and shelf.has(built.sha256):
+        same = Foreign(manifest.fleet, {label: label for label in manifest.labels})
+        _stage_whole(shelf, manifest, built, same, path)
+        return path
+    map_path(path).unlink(missing_ok=True)
     backbone, head = (shelf.part(manifest.parts[role]) for role in ("backbone", "head"))
     pack(manifest, backbone, head, path, threads=threads)
     write_atomically(_hash_path(path), _hash_of(path).encode())
     return path
 
 
-def _stage_foreign(shelf: Shelf, manifest: Manifest, foreign: Foreign, path: Path) -> None:
-    """An ``.eim`` from elsewhere is its own part; what its labels mean lies beside it."""
-    data = shelf.part(manifest.parts["impulse"])
+def _stage_whole(shelf: Shelf, manifest: Manifest, part: Part, foreign: Foreign, path: Path) -> None:
+    """An ``.eim`` that was built elsewhere is its own part; what its labels mean lies beside it."""
+    data = shelf.part(part)
     label_map = LabelMap(foreign.name, manifest.version, manifest.labels, foreign.labels)
     write_atomically(map_path(path), label_map.to_bytes())
     write_atomically(path, data, mode=0o755)

@@ -266,7 +266,9 @@ class Swapper:
                 f"Version {trial.version} has the labels {', '.join(manifest.labels)}",
                 means=f"A fleet's labels and their order are fixed: {', '.join(labels)}; the old version runs",
             )
-        for part in manifest.parts.values():
+        for role, part in manifest.parts.items():
+            if role not in manifest.needed and not self._shelf.has(part.sha256):
+                continue  # it was built for another machine
             try:
                 self._shelf.part(part)
             except PartError:

@@ -29,6 +29,7 @@ from server.paths import ServerPaths
 from server.profiling.cli import add_profile
 from server.registry import Registry
 from server.roster import Roster
+from server.studio.cli import add_studio
 from server.superlink import SuperLink
 
 
@@ -74,11 +75,15 @@ def _parser() -> argparse.ArgumentParser:
     night = commands.add_parser("round", help="hold one night with a running SuperLink")
     night.add_argument("--name", default="", help="the night's name (default: today's date, UTC)")
     night.add_argument("--json", action="store_true", help="print the night as JSON at its end")
+    night.add_argument(
+        "--only-deploy", action="store_true", help="train nothing: take the version that runs to cameras behind it"
+    )
     night.add_argument("--when-due", action="store_true", help="only if it is night and none was held; for the timer")
     night.set_defaults(run=_round)
 
     add_export(commands)
     add_profile(commands)
+    add_studio(commands)
 
     status = commands.add_parser("status", help="running version, cameras, and the last night")
     status.add_argument("--json", action="store_true")
@@ -130,7 +135,9 @@ def _round(settings: ServerSettings, options: argparse.Namespace) -> int:
         if why_not:
             say(why_not)
             return 0
-    record = hold_night(settings, SuperLink(settings, options.config), say, name=options.name)
+    record = hold_night(
+        settings, SuperLink(settings, options.config), say, name=options.name, only_deploy=options.only_deploy
+    )
     registry = Registry(ServerPaths(settings.state_dir).registry)
     if options.json:
         verdicts = {name: v and json.loads(v.to_json()) for name, v in registry.verdicts(record.id).items()}

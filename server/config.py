@@ -15,6 +15,8 @@ from appliance.vision import ResizeMode
 DEFAULT_PATH = Path("/etc/sitecam/sitecam-server.toml")
 CONFIG_VARIABLE = "SITECAM_SERVER_CONFIG"  # tells the ServerApp, which Flower starts, which file to read
 
+_SAFE = ("https://", "http://127.0.0.1:")  # a key travels there
+
 Precision = Literal["float32", "int8"]
 Canary = Literal["never", "unsure", "always"]
 StrategyName = Literal["fedavg", "fedprox", "fedadam", "fedmedian", "fedtrimmedavg", "krum"]
@@ -86,6 +88,23 @@ class PageSettings:
     port: int = 4911
     listen: str = "127.0.0.1"
     time_zone: str = "UTC"
+
+
+@dataclass(frozen=True)
+class StudioSettings:
+    """Edge Impulse Studio, see server/studio/; nobody asks it anything but the commands of that name.
+
+    Attributes:
+        key_file: Holds the project's API key; unset: Studio is off.
+        endpoint: Where its interface is.
+        ingestion: Where samples are sent.
+        job_deadline_s: How long one of its jobs may take.
+    """
+
+    key_file: Path = Path()
+    endpoint: str = "https://studio.edgeimpulse.com/v1"
+    ingestion: str = "https://ingestion.edgeimpulse.com"
+    job_deadline_s: float = 1800.0
 
 
 @dataclass(frozen=True)
@@ -174,6 +193,7 @@ class ServerSettings:
         page: ``[page]``
         night: ``[night]``
         privacy: ``[privacy]``
+        studio: ``[studio]``
     """
 
     state_dir: Path
@@ -183,6 +203,7 @@ class ServerSettings:
     page: PageSettings = PageSettings()
     night: NightSettings = NightSettings()
     privacy: PrivacySettings = PrivacySettings()
+    studio: StudioSettings = StudioSettings()
 
 
 def load(path: Path = DEFAULT_PATH) -> ServerSettings:
@@ -228,6 +249,9 @@ def load(path: Path = DEFAULT_PATH) -> ServerSettings:
         "privacy.noise_multiplier": privacy.noise_multiplier >= 0,
         "privacy.clipping_norm": privacy.clipping_norm > 0,
         "privacy.delta": 0 < privacy.delta < 1,
+        "studio.endpoint": settings.studio.endpoint.startswith(_SAFE),
+        "studio.ingestion": settings.studio.ingestion.startswith(_SAFE),
+        "studio.job_deadline_s": settings.studio.job_deadline_s > 0,
     }
     check_ranges(path, ranges)
     if privacy.noise_multiplier and (night.exact_start or night.strategy not in ("fedavg", "fedprox")):

@@ -65,6 +65,10 @@ class Deployer:
                 break
         return verdicts
 
+    def _message(self, version: int, node: int) -> RecordDict:
+        status = self._roll.statuses[node]
+        return deployment(self._shelf, version, status.digests, status.board.machine if status.board else "")
+
     def _wave(self, version: int, nodes: list[int], deadline_s: float) -> dict[int, Verdict]:
         verdicts: dict[int, Verdict] = {}
 
@@ -87,7 +91,7 @@ class Deployer:
 
         answers = ask(
             self._grid,
-            {node: deployment(self._shelf, version, self._roll.statuses[node].digests) for node in nodes},
+            {node: self._message(version, node) for node in nodes},
             f"{MessageType.QUERY}.{messages.DEPLOY}",
             group="deploy",
             deadline_s=deadline_s,

@@ -153,7 +153,7 @@ def fleet_bundle(settings: ServerSettings) -> bytes:
         signing_key=paths.signing_public.read_bytes(),
         manifest=manifest,
         signature=signature,
-        parts={part.sha256: shelf.part(part) for part in shelf.manifest(version).parts.values()},
+        parts={part.sha256: shelf.part(part) for part in shelf.manifest(version).needed.values()},
     )
 
 

@@ -13,12 +13,12 @@ from appliance.errors import NightError
 from appliance.store.locks import held
 from server.config import ServerSettings
 from server.paths import ServerPaths
-from server.registry import NightRecord, Registry
+from server.registry import ONLY_DEPLOY, NightRecord, Registry
 from server.roster import Roster
 from server.superlink import SuperLink
 from server.window import Window
 
-EXIT_CODES = {"published": 0, "kept": 4, "no quorum": 5, "refused": 6, "failed": 1}
+EXIT_CODES = {"published": 0, "deployed": 0, "kept": 4, "no quorum": 5, "refused": 6, "failed": 1}
 
 _POLL_S = 0.5
 _LOOK_S = 10.0
@@ -28,7 +28,12 @@ _GRACE_S = 120.0  # after the window, for the night to end by itself
 
 
 def hold_night(
-    settings: ServerSettings, superlink: SuperLink, say: Callable[[str], None], *, name: str = ""
+    settings: ServerSettings,
+    superlink: SuperLink,
+    say: Callable[[str], None],
+    *,
+    name: str = "",
+    only_deploy: bool = False,
 ) -> NightRecord:
     """Hold one night and wait for its end; a night that was cut off is gone on with instead.
 
@@ -37,6 +42,7 @@ def hold_night(
         superlink: Running.
         say: Told what happens, sentence by sentence.
         name: The night's; default: today's date, UTC.
+        only_deploy: Train nothing; take the version that runs to cameras behind it.
 
     Returns:
         The night with its outcome.
@@ -59,7 +65,11 @@ def hold_night(
                 do="Wait for its end; sitecam-server status and the fleet page show it",
             ) from error
         superlink.prepare()
-        night = _cut_off(registry, settings, say) or registry.begin(name or datetime.now(UTC).date().isoformat())
+        night = _cut_off(registry, settings, say)
+        if night is None:
+            night = registry.begin(name or datetime.now(UTC).date().isoformat())
+            if only_deploy:
+                registry.put_checkpoint(night, {ONLY_DEPLOY: True})
         try:
             return _Follower(settings, paths, registry, superlink, night, say).follow()
         except NightError as error:

@@ -30,7 +30,7 @@ def not_due(settings: ServerSettings, registry: Registry, now_utc: datetime) -> 
         if datetime.fromisoformat(record.began_utc).astimezone(UTC) >= window.begins_utc
     ]
     for record in tonight:
-        if record.outcome is not None and record.outcome != "failed":
+        if record.outcome not in (None, "failed", "deployed"):
             return f"Tonight's night was held: {record.outcome}. {record.message}".strip()
     if sum(record.outcome == "failed" for record in tonight) >= _TRIES:
         return f"Tonight's night has failed {_TRIES} times: {tonight[0].message} Look at that first."

@@ -118,6 +118,7 @@ class ModelRecord:
     created_utc: str = ""
 
 
+ONLY_DEPLOY = "only deploy"  # in a checkpoint: the night trains nothing
 TABLES = ("cameras", "nights", "events", "statuses", "boards", "rounds", "replies", "models", "verdicts", "trail")
 
 

@@ -38,7 +38,7 @@ from server.deploying import Deployer
 from server.gate import GateVerdict, LabelScores, judge, score
 from server.paths import ServerPaths
 from server.publish import publish
-from server.registry import ModelRecord, Registry, RoundRecord
+from server.registry import ONLY_DEPLOY, ModelRecord, Registry, RoundRecord
 from server.roll import Roll
 from server.roster import Roster
 from server.strategy import Aggregator
@@ -161,6 +161,8 @@ class Night:
         made = self._checkpoint.get("version")
         if made is not None:
             return self._publish(self._shelf.manifest(made))
+        if self._checkpoint.get(ONLY_DEPLOY):
+            return self._deploy_only()
         if len(self._training.ready()) < quorum:
             self._bring_up_to_date()
             return "no quorum", self._no_quorum(quorum)
@@ -332,6 +334,17 @@ class Night:
     def _bring_up_to_date(self) -> None:
         """Cameras that missed an earlier night get what runs."""
         self._deployer.deploy(self._manifest.version, self._roll.behind(self._manifest.version))
+
+    def _deploy_only(self) -> tuple[str, str]:
+        """A night that trains nothing: cameras that run something older get what runs."""
+        version = self._manifest.version
+        behind = self._roll.behind(version)
+        verdicts = self._deployer.deploy(version, behind)
+        taken = sum(verdict.accepted for verdict in verdicts.values())
+        return (
+            "deployed",
+            f"Nothing was trained. Version {version} was taken to {taken} of {len(behind)} cameras behind it",
+        )
 
     def _no_quorum(self, quorum: int) -> str:
         by = f" ({self._aggregator.name} means nothing with fewer)" if quorum > self._rules.quorum else ""

@@ -100,7 +100,7 @@ def model(settings: Settings) -> Finding:
     if version is None:
         return fault("model", "No model is active: enrol this camera again with its bundle.")
     manifest = shelf.manifest(version)
-    for part in manifest.parts.values():
+    for part in manifest.needed.values():
         shelf.part(part)
     text = f"version {version}: {', '.join(manifest.labels)}; signature and parts are good"
     newest = newest_verdict(paths.models)

@@ -283,7 +283,7 @@ def check_file(path: Path, *, executable: bool = True) -> None:
     for magic, offset, what in _OTHER_FILES:
         if head[offset:].startswith(magic):
             raise _not_an_impulse(f"{path} is {what}, not an .eim", "Give the .eim that was built from it")
-    machine = _elf_machine(head)
+    machine = elf_machine(head)
     if machine and machine != platform.machine():
         raise _not_an_impulse(
             f"{path} was built for {machine}, this machine is {platform.machine()}",
@@ -295,7 +295,7 @@ def check_file(path: Path, *, executable: bool = True) -> None:
         raise _not_an_impulse(f"{path} is not executable", f"Run: chmod +x {path}")
 
 
-def _elf_machine(head: bytes) -> str:
+def elf_machine(head: bytes) -> str:
     """The processor an ELF file was built for; empty for other files."""
     if not head.startswith(b"\x7fELF"):
         return ""

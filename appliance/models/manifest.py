@@ -15,6 +15,7 @@ from appliance.vision import InputSpec
 FORMAT = 1
 ROLES = ("backbone", "head", "trainer")
 LOCAL_ROLES = ("impulse",)
+MACHINES = ("aarch64", "armv7l", "x86_64")  # as uname -m says it: Edge Impulse builds for these
 FIRST_LOCAL = 1_000_000  # versions from here on belong to one camera; no fleet lives for so many nights
 
 DEFAULT_LABELS = ("head", "hardhat", "nobody")  # unless the server's settings say otherwise
@@ -53,6 +54,14 @@ class Foreign:
     labels: Mapping[str, str]
 
 
+def impulse_role(machine: str) -> str:
+    """The role of an ``.eim`` that Edge Impulse built of a version for one kind of machine; it need not be there."""
+    return f"impulse-{machine}"
+
+
+_BUILT = frozenset(map(impulse_role, MACHINES))
+
+
 def is_local(version: int) -> bool:
     """Whether a version number is one of a camera's own."""
     return version >= FIRST_LOCAL
@@ -80,8 +89,9 @@ class Manifest:
         input: Size and resize mode; the backbone takes float32 RGB, 0 to 255.
         hidden_units: Of the head; 0 for a linear one.
         feature_count: Numbers that the backbone gives per frame.
-        parts: ``backbone`` (.tflite), ``head`` (.npz) and ``trainer`` (.tflite, the head's training step); of a local
-            version ``impulse`` (.eim) alone.
+        parts: ``backbone`` (.tflite), ``head`` (.npz) and ``trainer`` (.tflite, the head's training step), maybe
+            ``impulse-aarch64`` and the like (.eim, see :func:`impulse_role`); of a local version ``impulse`` (.eim)
+            alone.
         metrics: What the server measured, by name.
         night: The night that made it; None for the first.
         created_utc: Timezone-aware UTC.
@@ -101,6 +111,15 @@ class Manifest:
     created_utc: datetime
     foreign: Foreign | None = None
 
+    @property
+    def needed(self) -> dict[str, Part]:
+        """The parts without which a version can't be used: not what was built of them elsewhere."""
+        return {role: part for role, part in self.parts.items() if role not in _BUILT}
+
+    def built_for(self, machine: str) -> Part | None:
+        """The ``.eim`` that Edge Impulse built for a machine; None where it built none."""
+        return self.parts[role] if (role := impulse_role(machine)) in self.parts else None
+
     def __post_init__(self) -> None:
         problem = self._problem()
         if problem:
@@ -119,7 +138,7 @@ class Manifest:
         if is_local(self.version) != (self.foreign is not None):
             return f"versions from {FIRST_LOCAL} on are a camera's own, and no others"
         roles = LOCAL_ROLES if self.foreign else ROLES
-        if set(self.parts) != set(roles):
+        if set(self.parts) - (frozenset() if self.foreign else _BUILT) != set(roles):
             return f"its parts are {sorted(self.parts)}, not {sorted(roles)}"
         if self.foreign and not {""} < {"", *self.foreign.labels.values()} <= {"", *self.labels}:
             return "its labels are mapped to none of these, or to others"

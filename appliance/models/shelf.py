@@ -148,7 +148,7 @@ class Shelf:
 
     def missing(self, manifest: Manifest) -> list[Part]:
         """The parts of a manifest that this shelf lacks."""
-        return [part for part in manifest.parts.values() if not self.has(part.sha256)]
+        return [part for part in manifest.needed.values() if not self.has(part.sha256)]
 
     def has(self, sha256: str) -> bool:
         """Whether a part is here."""
@@ -191,17 +191,17 @@ class Shelf:
                 means="An old model may not come back over the network; the running model stays",
                 do="Go back by hand, or publish it under a new version",
             )
-        for part in read.parts.values():
+        for role, part in read.parts.items():
             if part.sha256 in parts:
                 _check(part, parts[part.sha256])
-            elif not self.has(part.sha256):
+            elif role in read.needed and not self.has(part.sha256):
                 raise PartError(
                     f"Part {part.sha256[:12]} of version {read.version} is neither here nor in the message",
                     means="The version can't be assembled; the running model stays",
                     do="Send it again with that part",
                 )
         for part in read.parts.values():
-            if not self.has(part.sha256):
+            if part.sha256 in parts and not self.has(part.sha256):
                 write_atomically(self.root / "parts" / part.sha256, parts[part.sha256])
         self._put_version(read.version, {"manifest.json": manifest, "manifest.sig": signature})
         self._point("highest", read.version)

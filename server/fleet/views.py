@@ -25,6 +25,7 @@ from server.roster import EnrolledCamera, Roster
 
 _OUTCOMES = {
     "published": ("New version", "good"),
+    "deployed": ("Cameras brought up to date", "calm"),
     "kept": ("Kept the old model", "calm"),
     "no quorum": ("Too few cameras", "alert"),
     "refused": ("Refused by the cameras", "alert"),

@@ -18,7 +18,7 @@ from appliance.store.frames import FrameStore
 from appliance.store.importing import import_folders
 from server.config import load
 from server.paths import ServerPaths
-from server.registry import NightRecord, Registry
+from server.registry import ONLY_DEPLOY, NightRecord, Registry
 from server.roster import Roster
 from server.rounds import Night
 from tests.fakes.grid import FakeGrid, FakeNode, failure
@@ -135,8 +135,10 @@ class Server:
         with FrameStore(self.paths.store) as store:
             import_folders(store, pictures, labels=LABELS, by="test", split="test")
 
-    def hold(self) -> NightRecord:
+    def hold(self, *, only_deploy: bool = False) -> NightRecord:
         self.number = self.registry.begin("tonight")
+        if only_deploy:
+            self.registry.put_checkpoint(self.number, {ONLY_DEPLOY: True})
         return self.go_on()
 
     def go_on(self) -> NightRecord:

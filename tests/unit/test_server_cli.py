@@ -137,8 +137,8 @@ def test_a_rounds_outcome_is_its_exit_code_and_its_json(
     registry.put_verdict(night, "yard", 2, None)
     record = NightRecord(night, "tonight", outcome, "why", {"rounds": []})
 
-    def hold(_: object, __: object, say: object, *, name: str) -> NightRecord:
-        assert name == "tonight"
+    def hold(_: object, __: object, say: object, *, name: str, only_deploy: bool) -> NightRecord:
+        assert (name, only_deploy) == ("tonight", False)
         assert callable(say)
         say("gate is here")
         return record

@@ -14,6 +14,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from appliance.models.shelf import Shelf
 from appliance.models.verdict import Verdict
 from server import asking
+from server.publish import publish_built
 from tests.fakes.grid import FakeNode
 from tests.fakes.scripted_night import Answer, ScriptedCamera, Server, nan_head, raises, silent, verdict_record
 from trainer import messages
@@ -148,6 +149,21 @@ def test_a_camera_that_missed_a_night_gets_what_runs_even_if_nothing_new_is_made
     server.cameras[1].version = 1
     assert server.hold().outcome == "kept"
     assert [camera.version for camera in server.cameras] == [2, 2]
+
+
+def test_a_night_that_only_deploys_trains_nobody_and_brings_those_behind_up_to_date(server: Server) -> None:
+    server.hold()
+    built = publish_built(server.paths, server.shelf, server.shelf.manifest(2), {"aarch64": b"an .eim"})
+    server.shelf.activate(built.version)
+    for camera in server.cameras:
+        camera.heard.clear()
+    server.cameras[1].version = built.version
+    night = server.hold(only_deploy=True)
+    assert (night.outcome, night.message) == ("deployed", "Nothing was trained. 1 of 1 cameras behind took version 3")
+    assert [camera.version for camera in server.cameras] == [3, 3]
+    assert [camera.heard for camera in server.cameras] == [["status", "deploy", "close"], ["status", "close"]]
+    assert server.hold().outcome == "published"  # and the next one builds on it
+    assert set(server.shelf.manifest(4).parts) == {"backbone", "head", "trainer"}
 
 
 def test_a_camera_on_another_backbone_does_not_train(server: Server) -> None:
