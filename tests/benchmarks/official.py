@@ -1,8 +1,10 @@
 """The official Node runner and Sitecam side by side, on the very same .eim: what each costs, and what each does.
 
 Both watch pictures of 640 x 480 at the runner's own pace (its fake camera shows one picture again and again; ours is a
-folder of them at the same rate). CPU and memory count the whole tree of processes, the .eim's among them. What a row
-says of a feature was tried in this run, not read.
+folder of them at the same rate). Both start with the .eim at hand, and somebody who has logged in to ours before waits
+for the page. CPU and memory count the whole tree of processes, the .eim's among them. Latency is of one JPEG on its way
+to its scores; see :mod:`tests.benchmarks.official_latency`. What a row says of a feature was tried in this run, not
+read.
 """
 
 from __future__ import annotations
@@ -23,11 +25,22 @@ from websockets.exceptions import ConnectionClosed
 
 from appliance.by_hand import ask
 from appliance.errors import SitecamError
+from server.demo.pages import Visitor
 from tests.benchmarks import rig
+from tests.benchmarks.official_latency import Latency, one_turn
 from tests.benchmarks.swap import swap_to
+from tests.fakes.waiting import wait_until
 from tests.official.node import NodeRunner, NoNodeError, fake_camera, install, running
 
 _HEAL_S = 30.0  # so long may a killed model take to come back
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Seconds from the start to the page's first answer, and to the first result on it."""
+
+    page_s: float
+    result_s: float
 
 
 @dataclass(frozen=True)
@@ -64,27 +77,27 @@ def run(options: argparse.Namespace) -> int:
         shutil.copy(first.shelf().impulse_path(1), eim)
         picture = first.config.parent / "pictures" / "0.jpg"
         theirs_start, ours_start, theirs, ours = [], [], [], []
+        latencies: list[Latency] = []
         rate_fps = _rate(command, eim, picture, folder)
+        site = rig.make_site(folder / "site", graph, rate_fps=rate_fps)
+        with rig.Camera(site) as camera:
+            camera.wait_for_decisions(1)
+            watcher = site.visitor()
         for turn in range(options.turns):
             began = time.monotonic()
             with running(command, eim, _made(folder / f"node-{turn}"), fake_camera(picture)) as runner:
-                theirs_start.append(_starts(runner, began))
+                theirs_start.append(_their_start(runner, began))
                 theirs.append(_their_pace(runner, options.seconds))
-            site = rig.make_site(folder / f"site-{turn}", graph, rate_fps=rate_fps)
             began = time.monotonic()
             with rig.Camera(site) as camera:
-                page = _page_after(site, began)
-                ours_start.append((page, camera.wait_for_decisions(1)))
+                ours_start.append(_our_start(site, watcher, began))
                 ours.append(_our_pace(camera, options.seconds))
+            latencies.append(one_turn(command, eim, picture, options.seconds / 2))
+        starts = theirs_start, ours_start
         rows = [
-            (
-                "start to the page's first answer, s",
-                *(_middle(one[0] for one in each) for each in (theirs_start, ours_start)),
-            ),
-            (
-                "start to the first decision, s",
-                *(_middle(one[1] for one in each) for each in (theirs_start, ours_start)),
-            ),
+            _latency_row(latencies),
+            ("start to the page's first answer, s", *(_middle(one.page_s for one in each) for each in starts)),
+            ("start to the first result on the page, s", *(_middle(one.result_s for one in each) for each in starts)),
             ("decisions a second", *(_middle(one.rate_fps for one in each) for each in (theirs, ours))),
             ("CPU per decision, all processes, ms", *(_middle(one.cpu_ms for one in each) for each in (theirs, ours))),
             ("of that beside the .eim, ms", *(_middle(one.cpu_beside_ms for one in each) for each in (theirs, ours))),
@@ -107,6 +120,13 @@ def _middle(values: Iterator[float]) -> str:
     return f"{middle:.2f}" if middle < 10 else f"{middle:.0f}"
 
 
+def _latency_row(turns: list[Latency]) -> tuple[str, str, str]:
+    bare = _middle(one.bare_ms for one in turns)
+    theirs = _middle(one.node_ms - one.bare_ms for one in turns)
+    ours = _middle(one.sitecam_ms - one.bare_ms for one in turns)
+    return f"latency from a JPEG to its scores beyond the .eim's own {bare} ms, ms", theirs, ours
+
+
 # The runner's side
 
 
@@ -116,12 +136,11 @@ def _rate(command: Path, eim: Path, picture: Path, folder: Path) -> float:
         return round(_their_pace(runner, 5).rate_fps, 1)
 
 
-def _starts(runner: NodeRunner, began: float) -> tuple[float, float]:
-    """Seconds until its page answers, and until its first classification."""
+def _their_start(runner: NodeRunner, began: float) -> _Start:
     runner.get("/")
     page = time.monotonic() - began
     _first(runner)
-    return page, time.monotonic() - began
+    return _Start(page, time.monotonic() - began)
 
 
 def _first(runner: NodeRunner) -> None:
@@ -158,13 +177,16 @@ def _our_pace(camera: rig.Camera, seconds: float) -> _Pace:
     return _pace(len(gaps), seconds, beside_s, sum(map(rig.cpu_s, others)) - cpu[1], [camera.pid, *others])
 
 
-def _page_after(site: rig.Site, began: float) -> float:
+def _our_start(site: rig.Site, watcher: Visitor, began: float) -> _Start:
     while True:
         try:
             httpx.get(f"https://127.0.0.1:{site.port}/login", verify=False, timeout=5)  # noqa: S501  # its own certificate
-            return time.monotonic() - began
+            break
         except httpx.TransportError:
             time.sleep(0.01)
+    page_s = time.monotonic() - began
+    wait_until(lambda: (watcher.state() or {}).get("decision"), 60)
+    return _Start(page_s, time.monotonic() - began)
 
 
 # What each does

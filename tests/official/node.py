@@ -23,6 +23,7 @@ from tests.fakes.waiting import wait_until
 _HERE = Path(__file__).resolve().parent
 _CACHE = _HERE.parents[1] / ".sitecam" / "cache" / "tests" / "node"
 _PINS = ("package.json", "package-lock.json")  # the lock's hashes say what is let in, wherever it comes from
+_PATIENCE = ("--fetch-retries=1", "--fetch-retry-mintimeout=2000", "--fetch-timeout=30000")  # then it is unreachable
 _UNREACHABLE = re.compile(r"ENOTFOUND|ECONNREFUSED|ECONNRESET|ETIMEDOUT|EAI_AGAIN|ENETUNREACH|network")
 _COLOURS = re.compile(r"\x1b\[\d+m")
 START_S = 60.0
@@ -51,7 +52,7 @@ def install() -> Path:
             for name in _PINS:
                 shutil.copyfile(_HERE / name, folder / name)
             # No package's own install script is run: none of them is needed.
-            ran = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
+            ran = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", *_PATIENCE]
             made = subprocess.run(ran, cwd=folder, capture_output=True, text=True, check=False)
             if made.returncode and _UNREACHABLE.search(made.stderr):
                 raise NoNodeError(f"npm can't fetch the packages: {made.stderr.strip()[-300:]}")
