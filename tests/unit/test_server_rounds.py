@@ -159,7 +159,10 @@ def test_a_night_that_only_deploys_trains_nobody_and_brings_those_behind_up_to_d
         camera.heard.clear()
     server.cameras[1].version = built.version
     night = server.hold(only_deploy=True)
-    assert (night.outcome, night.message) == ("deployed", "Nothing was trained. 1 of 1 cameras behind took version 3")
+    assert (night.outcome, night.message) == (
+        "deployed",
+        "Nothing was trained. Version 3 was taken to 1 of 1 cameras behind it",
+    )
     assert [camera.version for camera in server.cameras] == [3, 3]
     assert [camera.heard for camera in server.cameras] == [["status", "deploy", "close"], ["status", "close"]]
     assert server.hold().outcome == "published"  # and the next one builds on it
