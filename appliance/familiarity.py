@@ -21,7 +21,7 @@ from appliance.store.frames import FrameRecord
 ROWS = 512  # 2.6 MB of float32 for 1,280 features
 UNFAMILIAR_SHARE = 0.05  # of scenes like the labelled ones may have a frame that is called unfamiliar
 
-_CHUNK = 32  # frames read from the cache at once: 1.3 MB of eight variants each
+_CHUNK = 32  # frames read from the cache at once: 1 MB of six variants each
 
 
 @dataclass(frozen=True, eq=False)

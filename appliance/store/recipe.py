@@ -10,9 +10,9 @@ import json
 
 from appliance.models.manifest import Manifest
 
-VARIANTS = 8
+VARIANTS = 6
 PREPROCESSING = "areas, each pixel by its share"  # another word when vision.prepare() gives other pixels
-AUGMENTATION = "as-it-is, mirrored, 6 crops of 75-100 % with light 75-125 %, half of them mirrored"
+AUGMENTATION = "every resize mode, the live one first, each as it is and mirrored"
 
 
 def recipe_name(manifest: Manifest, variants: int) -> str:

@@ -10,9 +10,23 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 from appliance.errors import SitecamError
-from tests.benchmarks import decisions, fleet, live, memory, night, official, page, precision, soak, strategies, swap
+from tests.benchmarks import (
+    accuracy,
+    decisions,
+    fleet,
+    live,
+    memory,
+    night,
+    official,
+    page,
+    precision,
+    soak,
+    strategies,
+    swap,
+)
 
 BENCHMARKS = {
+    "accuracy": (accuracy, "a new site, cross-validations, calibration, int8: how well it does on unseen pictures"),
     "live": (live, "what the live loop adds to a bare invoke, start-up times, memory and CPU"),
     "swap": (swap, "model swaps under load: lost frames, gaps, and what is left behind"),
     "soak": (soak, "very many frames: does anything grow?"),

@@ -26,7 +26,6 @@ from appliance.events import Event
 from appliance.familiarity import Known
 from appliance.frame import Frame, Pixels, Prediction
 from appliance.models.head import Array, Head
-from appliance.store.recipe import VARIANTS
 from appliance.vision import InputSpec
 from datasets.emoji import find_font
 from server.backbone import resolve, trainer_part
@@ -39,6 +38,7 @@ LABELS = ("head", "hardhat", "nobody")
 KINDS: tuple[Kind, ...] = ("site", "unrelated", "hardhat", "head")
 FOLDS = 5
 
+_SPEC = InputSpec(160, 160, "fit-shortest")
 _CACHE = Path(__file__).resolve().parents[2] / ".sitecam" / "cache"
 _COMPARED_SMOOTHING = 0.1
 _PER_HOUR = 5  # frames that learn-empty brings of a place at one hour; with the people they fit the bank of 512
@@ -152,7 +152,7 @@ def run(options: argparse.Namespace) -> int:
         SitecamError: Pictures, font or backbone are missing.
     """
     started = time.monotonic()
-    backbone = Backbone(_backbone_part(options.backbone), InputSpec(160, 160, "fit-shortest"))
+    backbone = Backbone(_backbone_part(options.backbone), _SPEC)
     material = gather(options.data, options.empty, find_font(), _CACHE, most=options.stills)
     knobs = Knobs(options.sure_above, options.smoothing, AlarmSettings(agree=options.agree, of=options.of))
     graphs = {count: trainer_part(1280, count, 0, _CACHE) for count in (2, 3)}
@@ -225,10 +225,7 @@ class Bench:
     def _as_taught(
         self, still: Still, label: str, train_frames: Sequence[Pixels], test_frames: Sequence[Pixels]
     ) -> Taught:
-        variants = [
-            [self._features(picture) for picture in augment(frame, VARIANTS, seed=number)]
-            for number, frame in enumerate(train_frames)
-        ]
+        variants = [[self._features(picture) for picture in augment(frame, _SPEC)] for frame in train_frames]
         return Taught(
             still, label, np.array(variants, np.float32), np.array([self._features(frame) for frame in test_frames])
         )

@@ -20,11 +20,10 @@ import numpy.typing as npt
 from appliance import litert
 from appliance.errors import DatasetError, PictureError, SitecamError
 from appliance.models.head import Array, Head
-from appliance.store.recipe import VARIANTS
 from appliance.vision import InputSpec, read_picture
 from datasets.emoji import find_font
 from datasets.folders import labels_in, read_folders
-from datasets.likeness import content_hash, likeness, scenes, stacked
+from datasets.likeness import likeness, scenes, stacked
 from datasets.samples import make_site
 from server.backbone import representative_pictures, resolve, trainer_part
 from server.config import NightSettings, Precision
@@ -34,7 +33,7 @@ from trainer.head import Examples, Recipe, train
 FOLDS = 5
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
-_SPEC = InputSpec(160, 160, "fit-shortest")
+SPEC = InputSpec(160, 160, "fit-shortest")
 _FEATURES = 1280
 _CACHE = Path(__file__).resolve().parents[2] / ".sitecam" / "cache"
 _WARM_UP, _TURNS = 20, 300
@@ -141,7 +140,7 @@ def measure(data: Path, weights: Path | None, seeds: int) -> Result:
         SitecamError: Pictures, weights or TensorFlow are missing.
     """
     server = data / "dataset_server"
-    pictures = representative_pictures(server if server.is_dir() else data, _SPEC, _say)
+    pictures = representative_pictures(server if server.is_dir() else data, SPEC, _say)
     float32, int8 = resolve(weights, _CACHE, _say), resolve(weights, _CACHE, _say, pictures)
     parts: dict[Precision, bytes] = {"float32": float32.graph, "int8": int8.graph}
     times = dict(zip(PRECISIONS, _times_ms(parts), strict=True))
@@ -187,7 +186,7 @@ def gather(data: Path, parts: dict[Precision, bytes]) -> Material:
     Raises:
         DatasetError: See :func:`datasets.folders.read_folders`; or a label with fewer scenes than there are folds.
     """
-    backbones = {precision: Backbone(part, _SPEC) for precision, part in parts.items()}
+    backbones = {precision: Backbone(part, SPEC) for precision, part in parts.items()}
     files = read_folders(data)
     features: dict[Precision, list[Array]] = {precision: [] for precision in parts}
     truth: list[str] = []
@@ -200,7 +199,7 @@ def gather(data: Path, parts: dict[Precision, bytes]) -> Material:
         except PictureError as error:
             _say(f"left out: {error.what}")
             continue
-        variants = augment(pixels, VARIANTS, seed=int(content_hash(pixels)[:8], 16))
+        variants = augment(pixels, SPEC)
         for precision, backbone in backbones.items():
             features[precision].append(np.stack([backbone.features(picture) for picture in variants]))
         truth.append(file.label)
@@ -289,7 +288,7 @@ def table(result: Result) -> str:
 
 def _times_ms(parts: dict[Precision, bytes]) -> tuple[Array, ...]:
     """Milliseconds of each bare invoke, float32 [turns] for each part; in each turn all take one, in changing order."""
-    picture = np.random.default_rng(0).integers(0, 256, (1, _SPEC.height, _SPEC.width, 3)).astype(np.float32)
+    picture = np.random.default_rng(0).integers(0, 256, (1, SPEC.height, SPEC.width, 3)).astype(np.float32)
     interpreters = [litert.load(part) for part in parts.values()]
     for interpreter in interpreters:
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture)

@@ -23,7 +23,7 @@ class Pictures:
     Attributes:
         material: Labels, truth, scenes.
         features: float32 [frames, variants, features].
-        hard: bool [frames]: of the largest group of pictures of one size in which every label occurs. Pictures of
+        hard: bool [frames]: pictures of one source, told by their size, in which every label occurs. Pictures of
             one camera; on the tutorial's data one person in few rooms, with and without a hat.
     """
 

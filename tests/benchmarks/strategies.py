@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from appliance.errors import DatasetError, NightError, PictureError
-from appliance.models.head import Head
+from appliance.models.head import Array, Head
 from appliance.vision import read_picture
 from datasets.folders import read_folders
 from server.backbone import resolve, trainer_part
@@ -36,10 +36,11 @@ from tests.benchmarks.splits import SPLITS, Pictures, Split, even
 from trainer.head import Examples, Recipe, train
 from trainer.means import class_means
 
-_CACHE = Path(__file__).resolve().parents[2] / ".sitecam" / "cache"
+CACHE = Path(__file__).resolve().parents[2] / ".sitecam" / "cache"
 _SHARED = Path(__file__).resolve().parents[3] / "shared"
-_DATA = _SHARED / "datasets" / "hardhat"
-_WEIGHTS = _SHARED / "models" / "mobilenet_v2_1.0_160_imagenet_no_top.weights.h5"
+DATA = _SHARED / "datasets" / "hardhat"
+WEIGHTS = _SHARED / "models" / "mobilenet_v2_1.0_160_imagenet_no_top.weights.h5"
+_ONE_HOME = ("512 x 512", "480 x 640", "640 x 480")  # of the tutorial's pictures: one person in few rooms
 _LEAST_FRAMES = 2  # with fewer, a camera has nothing to say
 
 
@@ -68,6 +69,7 @@ class Figures:
         loss: Mean cross-entropy, nats.
         ratios: Largest norm of an update over the lower median, of every round of every fold.
         norms: Lower median of the updates' norms, of every round of every fold.
+        scores: float32 [pictures, labels] of held-out pictures.
     """
 
     all: list[float] = field(default_factory=list)
@@ -75,6 +77,7 @@ class Figures:
     loss: list[float] = field(default_factory=list)
     ratios: list[float] = field(default_factory=list)
     norms: list[float] = field(default_factory=list)
+    scores: list[Array] = field(default_factory=list)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -94,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
     """
     began = time.monotonic()
     logging.getLogger("flwr").setLevel(logging.ERROR)  # it would tell of every round
-    bench = Bench(*_pictures(options.data, options.backbone), max(1, options.seeds))
+    bench = Bench(*pictures_of(options.data, options.backbone), max(1, options.seeds))
     print(bench.title(), flush=True)
     results = {}
     for name in [options.only] if options.only else PARTS:
@@ -114,12 +117,13 @@ class Bench:
         pictures: All of them.
         origin: Where the backbone's weights are from.
         seeds: Cross-validations.
+        hidden_units: Of the head.
     """
 
-    def __init__(self, pictures: Pictures, origin: str, seeds: int) -> None:
-        self.pictures, self.origin, self.seeds = pictures, origin, seeds
+    def __init__(self, pictures: Pictures, origin: str, seeds: int, hidden_units: int = 0) -> None:
+        self.pictures, self.origin, self.seeds, self._hidden_units = pictures, origin, seeds, hidden_units
         labels, width = len(pictures.material.labels), pictures.features.shape[2]
-        self._graph = trainer_part(width, labels, 0, _CACHE)
+        self._graph = trainer_part(width, labels, hidden_units, CACHE)
         self._trained: dict[tuple[object, ...], tuple[Head, float]] = {}
 
     def title(self) -> str:
@@ -154,23 +158,35 @@ class Bench:
                     for name in np.unique(camera)
                     if len(rows := np.flatnonzero((camera == name) & (fold != number))) >= _LEAST_FRAMES
                 }
-                head = self._night(way, cameras, seed, figures, late=late)
+                head = self.night(way, cameras, seed, figures, late=late)
                 scores[fold == number] = head.scores(self.pictures.features[fold == number, 0])
             right = scores.argmax(axis=1) == truth
             likelihood = np.maximum(scores[np.arange(len(truth)), truth], 1e-12)
             figures.all.append(float(right.mean()))
             figures.hard.append(float(right[self.pictures.hard].mean()) if self.pictures.hard.any() else float("nan"))
+            figures.scores.append(scores)
             figures.loss.append(float(-np.log(likelihood).mean()))
         return figures
 
-    def _night(
-        self, way: Way, cameras: Mapping[str, Examples], seed: int, figures: Figures, *, late: bool = False
+    def night(
+        self,
+        way: Way,
+        cameras: Mapping[str, Examples],
+        seed: int,
+        figures: Figures,
+        *,
+        late: bool = False,
+        head: Head | None = None,
     ) -> Head:
+        """One night of these cameras: the fleet's first one, or the next one after the one that made ``head``."""
         labels = len(self.pictures.material.labels)
-        head = Head.untrained(self.pictures.features.shape[2], labels, 0, seed=seed)
+        first, head = (
+            head is None,
+            head or Head.untrained(self.pictures.features.shape[2], labels, self._hidden_units, seed=seed),
+        )
         settings = ServerSettings(Path(), FleetSettings("benchmark"), night=way.night, privacy=way.privacy)
         aggregator = Aggregator(settings)
-        if way.night.exact_start:
+        if way.night.exact_start and first:
             enough = [
                 examples for examples in cameras.values() if np.bincount(examples.labels, minlength=labels).max() >= 5
             ]
@@ -314,18 +330,26 @@ def _table(title: str, results: Mapping[str, Mapping[str, Figures | None]], cell
 
 
 def _plain(results: Mapping[str, Mapping[str, Figures | None]]) -> object:
-    return {name: {key: asdict(f) if f else None for key, f in row.items()} for name, row in results.items()}
+    return {
+        name: {key: {**asdict(f), "scores": None} if f else None for key, f in row.items()}
+        for name, row in results.items()
+    }
 
 
 def _share(values: Sequence[float]) -> str:
     return f"{100 * np.mean(values):.1f}±{100 * np.std(values):.1f}"
 
 
-def _pictures(data: Path | None, weights: Path | None) -> tuple[Pictures, str]:
-    data = data or _DATA
+def pictures_of(data: Path | None, weights: Path | None) -> tuple[Pictures, str]:
+    """Every labelled picture below a folder, with features of all variants; and where the backbone is from.
+
+    Raises:
+        SitecamError: Pictures, weights or TensorFlow are missing.
+    """
+    data = data or DATA
     if not data.is_dir():
         raise DatasetError(f"There is no folder {data}", do="Give labelled pictures with --data")
-    backbone = resolve(weights or (_WEIGHTS if _WEIGHTS.exists() else None), _CACHE, _say)
+    backbone = resolve(weights or (WEIGHTS if WEIGHTS.exists() else None), CACHE, _say)
     material = gather(data, {"float32": backbone.graph})
     sizes = []
     for file in read_folders(data):
@@ -338,11 +362,14 @@ def _pictures(data: Path | None, weights: Path | None) -> tuple[Pictures, str]:
 
 def _hard(sizes: Sequence[tuple[int, ...]], truth: Indices) -> npt.NDArray[np.bool_]:
     found = np.array([f"{height} x {width}" for height, width in sizes])
+    one_home = np.isin(found, _ONE_HOME)
+    if (np.bincount(truth[one_home], minlength=truth.max() + 1) >= FOLDS).all():
+        return one_home
     candidates = [found == size for size in np.unique(found)]
     whole = [chosen for chosen in candidates if (np.bincount(truth[chosen], minlength=truth.max() + 1) >= FOLDS).all()]
     if not whole:
         return np.zeros(len(truth), np.bool_)
-    return max(whole, key=lambda chosen: int(chosen.sum()))
+    return np.asarray(np.any(whole, axis=0), np.bool_)
 
 
 def _say(text: str) -> None:
