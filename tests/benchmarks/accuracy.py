@@ -17,17 +17,21 @@ from pathlib import Path
 import numpy as np
 
 from appliance import litert
+from appliance.config import ModelSettings
 from appliance.errors import NightError, PictureError
 from appliance.models.head import Array
 from appliance.vision import InputSpec, prepare, read_picture
 from datasets.check import check
+from datasets.emoji import find_font
 from datasets.folders import read_folders
 from server.backbone import resolve
 from server.config import NightSettings
 from tests.benchmarks import precision, rig
 from tests.benchmarks.accuracy_measures import calibration_error, skewed, some_of, tempered, wilson
+from tests.benchmarks.scenes import drawn_places
 from tests.benchmarks.splits import Pictures, Split, by_label, even
 from tests.benchmarks.strategies import CACHE, DATA, WEIGHTS, Bench, Figures, Way, pictures_of
+from trainer.features import Backbone
 from trainer.head import Examples
 
 _OURS = Way("ours", NightSettings())
@@ -38,6 +42,7 @@ _TUTORIAL = Way(
 _TUTORIAL_UNITS = 128
 _SITE_CAMERAS = 3
 _FRAMES = (0, 5, 15)  # of every label from the new site
+_PLACES = 100
 _NIGHTS = 3  # with the new site's frames
 _UNSAFE = "head"  # a bare head that is called something else is the unsafe error
 
@@ -67,6 +72,7 @@ def run(options: argparse.Namespace) -> int:
     results: dict[str, object] = {}
     results["new site"] = new_site(bench)
     results["cross-validation"] = cross_validation(bench, options.data, options.backbone)
+    results["without people"] = without_people(bench, options.backbone)
     int8 = precision.measure(options.data, options.backbone or _weights(), 2)
     print(f"\n## int8 against float32\n\n{precision.table(int8)}\n\nTook {time.monotonic() - began:.0f} s.")
     if options.json:
@@ -138,6 +144,31 @@ def cross_validation(bench: Bench, data: Path, weights: Path | None) -> dict[str
     if shown:
         rows["calibration"] = _calibration(pictures, shown)
     return rows
+
+
+def without_people(bench: Bench, weights: Path | None) -> dict[str, float]:
+    """What a model that was never taught an empty place says of some, by its score alone."""
+    font = find_font()
+    if font is None:
+        print("\nScenes without people: no emoji font to draw them with.")
+        return {}
+    pictures = bench.pictures
+    everything = {"all": _examples(pictures, np.arange(len(pictures.material.truth)))}
+    head = bench.night(_POOLED, everything, 0, Figures())
+    backbone = Backbone(resolve(weights or _weights(), CACHE, lambda _: None).graph, precision.SPEC)
+    places = [backbone.features(still.pixels) for still in drawn_places(font, _PLACES)]
+    scores = head.scores(np.stack(places))
+    sure = ModelSettings().sure_above
+    shares = {
+        label: float(((scores.argmax(axis=1) == number) & (scores.max(axis=1) > sure)).mean())
+        for number, label in enumerate(pictures.material.labels)
+    }
+    said = ", ".join(f"{label} {share:.0%}" for label, share in shares.items())
+    print(
+        f"\nOf {_PLACES} drawn places without people, said with a score above {sure:g}: {said}. That is why sites teach"
+        " their empty scenes, and why familiarity is asked too: `benchmarks decisions` has what that comes to."
+    )
+    return shares
 
 
 def _splits() -> Mapping[str, Split]:

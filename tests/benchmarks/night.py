@@ -50,7 +50,7 @@ from tests.night.running import free_port
 
 _DATA = rig.ROOT.parent / "shared" / "datasets" / "hardhat"
 _WEIGHTS = rig.ROOT.parent / "shared" / "models" / "mobilenet_v2_1.0_160_imagenet_no_top.weights.h5"
-_SIZES = (500, 1_000, 2_000, 5_000, 10_000, 20_000)
+_SIZES = (200, 500, 1_000, 2_000, 5_000, 10_000, 20_000)
 _WORKER = "tests.benchmarks.night_camera"
 
 
@@ -61,6 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, default=3, help="of both sides (%(default)s)")
     parser.add_argument("--frames", type=int, default=0, help="then: cost by number of cached frames, up to this")
     parser.add_argument("--only-frames", action="store_true", help="leave the night itself out")
+    parser.add_argument("--plot", type=Path, help="draw the cost by number of frames there, as SVG")
     parser.add_argument("--json", type=Path, help="write the figures there too")
 
 
@@ -79,6 +80,8 @@ def run(options: argparse.Namespace) -> int:
         if options.frames:
             figures["by_frames"] = _by_frames(Path(name), options.frames)
             print(night_tables.frames_table(figures["by_frames"]))
+            if options.plot:
+                options.plot.write_text(night_tables.frames_plot(figures["by_frames"]), encoding="utf-8")
     if options.json:
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
         print(f"written: {options.json}")

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.benchmarks.plot import Curve, growth_svg
+
 KINDS = ("SuperNode", "night and executor", "task", "wire")
 
 
@@ -112,3 +114,15 @@ def frames_table(rows: Sequence[dict[str, Any]]) -> str:
             f"Slope of log cost against log frames: time {time_slope:.2f}, memory {memory_slope:.2f}; 1 is linear"
         )
     return "\n".join(lines)
+
+
+def frames_plot(rows: Sequence[dict[str, Any]]) -> str:
+    """The same as SVG."""
+    counts = [row["frames"] for row in rows]
+    seconds = [row["read"]["cpu_s"] + row["train"]["cpu_s"] for row in rows]
+    memory = [max(row["memory_mb"], 0.1) for row in rows]
+    curves = [
+        Curve(f"CPU, s: slope {slope(counts, seconds):.2f}", seconds),
+        Curve(f"memory above start, MB: slope {slope(counts, memory):.2f}", memory),
+    ]
+    return growth_svg("What a night's training costs (1 is linear)", "labelled frames", counts, curves)

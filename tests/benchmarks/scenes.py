@@ -111,7 +111,7 @@ def gather(
         stills = _photos(empty)
         origin += f", {len(stills)} places from {empty.name}"
     else:
-        stills = _drawn_places(font or Path(), places)
+        stills = drawn_places(font or Path(), places)
         origin += f", {len(stills)} places drawn"
     taught = {scene for number, scene in enumerate(dict.fromkeys(still.scene for still in stills)) if number % 2 == 0}
     site = tuple(_as(still, "site") for still in stills if still.scene in taught)
@@ -202,7 +202,8 @@ def _photos(folder: Path) -> list[Still]:
     ]
 
 
-def _drawn_places(font: Path, count: int) -> list[Still]:
+def drawn_places(font: Path, count: int) -> list[Still]:
+    """Places without people, drawn; of each second pair one is of a kind that no sample camera has."""
     cast = Cast(EmojiFont(font))
     stills = []
     for number in range(count):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import platform
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -35,6 +37,7 @@ from tests.fakes.studio import DEVICES, KEY, FakeStudio, eim_for
 from tests.fakes.tree import tree_of
 from trainer import messages
 
+PROJECT = Path(__file__).resolve().parents[2]
 Output = pytest.CaptureFixture[str]
 
 
@@ -144,6 +147,17 @@ def test_the_server_s_own_test_frames_are_sent_and_the_result_comes_back(
     with FrameStore(ServerPaths(settings.state_dir).store) as store:
         frames = {f"{frame.id}.jpg": (frame.label, store.jpeg(frame.id)) for frame in store.frames(split="test")}
     assert studio.samples == frames
+
+
+def test_the_sdk_brings_no_tensorflow_into_the_command(studio: FakeStudio) -> None:
+    code = f"""
+import sys
+from server.config import StudioSettings
+from server.studio.cloud import Cloud
+print(Cloud({KEY!r}, StudioSettings(endpoint="{studio.url}/v1")).name, "tensorflow" in sys.modules)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert ran.stdout == "Site / Hardhats False\n"
 
 
 # What fails
