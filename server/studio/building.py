@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from appliance.eim.runner import elf_machine
 from appliance.errors import ConfigError, StudioError
 from appliance.models.manifest import Manifest
 from appliance.models.shelf import Shelf
+from appliance.store.locks import held
 from server.config import ServerSettings
 from server.export.one_file import tflite
 from server.paths import ServerPaths
@@ -62,8 +64,21 @@ def publish_from_studio(
         _check(target, data)
         built[TARGETS[target]] = data
         say(f"  {len(data):,} bytes")
-    manifest = publish_built(paths, shelf, parent, built)
-    shelf.activate(manifest.version)
+    paths.following.mkdir(parents=True, exist_ok=True)
+    try:
+        with held(paths.following, fcntl.LOCK_EX | fcntl.LOCK_NB):  # as a night does
+            if shelf.current != parent.version:
+                raise StudioError(
+                    f"Version {shelf.current} runs meanwhile; this was built of version {parent.version}",
+                    means="Nothing was published: cameras would get the older head under a newer number",
+                    do="Publish again",
+                )
+            manifest = publish_built(paths, shelf, parent, built)
+            shelf.activate(manifest.version)
+    except BlockingIOError as error:
+        raise StudioError(
+            "A night is under way", means="It may make a new version; nothing was published", do="Publish after it"
+        ) from error
     return manifest
 
 
@@ -87,7 +102,7 @@ def upload_model(
         path = Path(folder) / f"{manifest.fleet}-{manifest.version}.tflite".replace("/", "-").replace(" ", "-")
         path.write_bytes(model)
         say(f"Version {manifest.version} ({', '.join(manifest.labels)}) goes to {cloud.name}: {len(model):,} bytes")
-        cloud.upload(path, manifest.labels, device=device)
+        cloud.upload(path, manifest.labels, resize_mode=manifest.input.resize_mode, device=device)
 
 
 def _check(target: str, data: bytes) -> None:

@@ -8,10 +8,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from appliance.errors import ConfigError, StoreError
-from appliance.models.shelf import Shelf
-from appliance.models.signing import load_public_key
 from appliance.store.frames import FrameStore
 from server.config import ServerSettings
+from server.export.versions import version_of
 from server.paths import ServerPaths
 from server.studio.building import TARGETS, publish_from_studio, upload_model
 from server.studio.cloud import Cloud, Estimate, Tested
@@ -49,8 +48,7 @@ def _profile(settings: ServerSettings, options: argparse.Namespace) -> int:
         return 0
     if options.device not in devices:
         raise ConfigError(f"Studio lists no device {options.device!r}", do=f"It lists: {', '.join(devices)}")
-    shelf = _shelf(settings)
-    manifest = shelf.manifest(shelf.current or 1)
+    _, shelf, manifest = version_of(settings, None)
     say = _quietly if options.json else _say
     upload_model(cloud, settings, shelf, manifest, say, device=options.device)
     say("Studio profiles it ...")
@@ -63,9 +61,10 @@ def _profile(settings: ServerSettings, options: argparse.Namespace) -> int:
 
 
 def _publish(settings: ServerSettings, options: argparse.Namespace) -> int:
+    _, shelf, _ = version_of(settings, None)
     cloud = Cloud(read_key(settings.studio), settings.studio)
     targets = list(dict.fromkeys(options.target or ["runner-linux-aarch64"]))
-    manifest = publish_from_studio(cloud, settings, _shelf(settings), targets, _say)
+    manifest = publish_from_studio(cloud, settings, shelf, targets, _say)
     _say(
         f"Version {manifest.version} is version {manifest.parent} with what Studio built. Cameras get it when they are"
         " next brought up to date: sitecam-server round --only-deploy"
@@ -75,8 +74,7 @@ def _publish(settings: ServerSettings, options: argparse.Namespace) -> int:
 
 def _upload_test(settings: ServerSettings, options: argparse.Namespace) -> int:
     cloud = Cloud(read_key(settings.studio), settings.studio)
-    shelf = _shelf(settings)
-    manifest = shelf.manifest(shelf.current or 1)
+    _, shelf, manifest = version_of(settings, None)
     say = _quietly if options.json else _say
     with FrameStore(ServerPaths(settings.state_dir).store) as store:
         frames = [frame for frame in store.frames(split="test") if frame.label in manifest.labels]
@@ -124,11 +122,6 @@ def tested_table(tested: Tested) -> str:
 
 def _kilobytes(size: int | None) -> str:
     return "?" if size is None else f"{size / 1000:,.0f} kB"
-
-
-def _shelf(settings: ServerSettings) -> Shelf:
-    paths = ServerPaths(settings.state_dir)
-    return Shelf(paths.models, load_public_key(paths.signing_public.read_bytes()))
 
 
 def _say(text: str) -> None:

@@ -7,6 +7,7 @@ that is done.
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,12 +17,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from appliance.errors import ConfigError, StudioError
+from appliance.vision import ResizeMode
 from server.config import StudioSettings
 
 T = TypeVar("T")
 
 _LOCK = Path(__file__).resolve().parents[2] / "locks" / "studio.txt"
 _TIMES_S = (10.0, 120.0)  # to connect, and between two pieces of an answer
+_RESIZE_MODES: Mapping[ResizeMode, str] = {"squash": "squash", "fit-shortest": "fit-short", "fit-longest": "fit-long"}
 _LAST_LINES = 5
 _SAID = 300  # characters of what Studio says
 _UNCHANGED = "Nothing was changed here: nights, versions and cameras go on as before"
@@ -77,6 +80,7 @@ class Cloud:
             with _hidden("tensorflow", "keras", "onnx", "pandas"):
                 import edgeimpulse.util as sdk
                 import edgeimpulse_api as api
+            import urllib3
         except ImportError as error:
             raise ConfigError(
                 f"Edge Impulse's SDK is not installed ({error})",
@@ -85,7 +89,10 @@ class Cloud:
             ) from error
         self._sdk, self._api, self._key, self._settings, self._pause_s = sdk, api, key, settings, pause_s
         self._client: Any = sdk.configure_generic_client(key=key, host=settings.endpoint)
-        self._client.configuration.retries = 1
+        # Redirects would take the key elsewhere, and a Retry-After could make us wait for as long as it says.
+        self._client.configuration.retries = urllib3.Retry(
+            total=1, redirect=0, status=0, respect_retry_after_header=False
+        )
         self._client.rest_client = type(self._client.rest_client)(self._client.configuration)
         projects = self._ask("its project", api.ProjectsApi(self._client).list_projects).projects
         if len(projects) != 1:
@@ -105,12 +112,15 @@ class Cloud:
         listed = self._api.DeploymentApi(self._client).list_deployment_targets_for_project_data_sources
         return [target.format for target in self._ask("its targets", listed, self._project).targets]
 
-    def upload(self, model: Path, labels: Sequence[str], *, device: str | None = None) -> None:
+    def upload(
+        self, model: Path, labels: Sequence[str], *, resize_mode: ResizeMode = "fit-shortest", device: str | None = None
+    ) -> None:
         """Give it a .tflite, as an image classifier of pixels 0 to 255 with these labels.
 
         Args:
             model: The file.
             labels: In the order of its outputs.
+            resize_mode: How frames become its input.
             device: To estimate for.
         """
         learn = self._api.LearnApi(self._client)
@@ -125,7 +135,7 @@ class Cloud:
         if len(outputs) != 1 or list(outputs[0].shape)[1:] != [len(labels)]:
             raise StudioError("Studio read another model than was sent", means=_UNCHANGED, do="Try again")
         wanted = {
-            "input": {"inputType": "image", "inputScaling": "0..255"},
+            "input": {"inputType": "image", "inputScaling": "0..255", "resizeMode": _RESIZE_MODES[resize_mode]},
             "model": {"modelType": "classification", "labels": list(labels)},
         }
         request = self._api.SavePretrainedModelRequest.from_dict(wanted)
@@ -156,7 +166,14 @@ class Cloud:
                 self._project, target, model_type="float32", engine="tflite", _preload_content=False, **how
             )
 
-        return bytes(self._ask(f"the build for {target}", lambda **how: fetch(**how).data))
+        what = f"the build for {target}"
+        answer = self._ask(what, fetch)
+        data = bytes(self._ask(what, lambda **_: answer.data))
+        if "Content-Length" not in answer.headers and "chunked" not in answer.headers.get("Transfer-Encoding", ""):
+            raise StudioError(
+                f"Studio didn't say how long {what} is", means=f"It may be cut. {_UNCHANGED}", do="Try again"
+            )
+        return data
 
     def send_test(self, name: str, label: str, jpeg: bytes) -> None:
         """Give it a test picture; one that it has already stays there once."""
@@ -168,8 +185,15 @@ class Cloud:
                 headers={"x-api-key": self._key, "x-label": label, "x-disallow-duplicates": "1"},
                 files={"data": (name, jpeg, "image/jpeg")},
                 timeout=_TIMES_S,
+                allow_redirects=False,  # they would take the key elsewhere
             )
             answer.raise_for_status()
+            if answer.is_redirect:
+                raise requests.TooManyRedirects
+            for file in json.loads(answer.content)["files"]:
+                said = str(file.get("error", ""))
+                if not file["success"] and "duplicate" not in said.lower():
+                    raise Exception(said)  # as the API package tells a refusal
             return answer
 
         self._ask(f"test picture {name}", post)
@@ -184,6 +208,12 @@ class Cloud:
             "its model testing", lambda **how: classify.get_classify_job_result(self._project, variant="float32", **how)
         )
         total = answer.accuracy.total_summary
+        if min(total.good, total.bad) < 0 or not total.good + total.bad:
+            raise StudioError(
+                "Studio's model testing has no pictures",
+                means=_UNCHANGED,
+                do="Look at the project's test data in Studio",
+            )
         return Tested(total.good, total.good + total.bad, answer.accuracy.confusion_matrix_values)
 
     # How it is asked
@@ -193,18 +223,26 @@ class Cloud:
         job = self._ask(what, start).id
         jobs = self._api.JobsApi(self._client)
         ends = time.monotonic() + self._settings.job_deadline_s
+
+        def cancel() -> None:
+            self._ask(what, lambda **how: jobs.cancel_job(self._project, job, force_cancel="true", **how))
+
         while True:
-            state = self._ask(what, jobs.get_job_status, self._project, job).job
-            if state.finished:
-                break
+            try:
+                state = self._ask(what, jobs.get_job_status, self._project, job).job
+                if state.finished:
+                    break
+                time.sleep(self._pause_s)
+            except KeyboardInterrupt:
+                cancel()
+                raise
             if time.monotonic() > ends:
-                self._ask(what, lambda **how: jobs.cancel_job(self._project, job, force_cancel="true", **how))
+                cancel()
                 raise StudioError(
                     f"Studio's job ({what}) was not done within {self._settings.job_deadline_s:g} s and was cancelled",
                     means=_UNCHANGED,
                     do="Try again later, or raise studio.job_deadline_s",
                 )
-            time.sleep(self._pause_s)
         if not state.finished_successful:
             lines = self._ask(what, jobs.get_jobs_logs, self._project, job).stdout
             last = " / ".join(line.data.strip() for line in lines[-_LAST_LINES:] if line.data.strip())
@@ -235,14 +273,16 @@ class Cloud:
                     do="Check this server's way to the internet, and try again",
                 ) from error
             raise StudioError(f"Studio broke off in the middle ({what})", means=_UNCHANGED, do="Try again") from error
-        except (ValidationError, ValueError, TypeError, AttributeError) as error:
+        except (ValidationError, ValueError, TypeError, AttributeError, LookupError) as error:
             raise StudioError(
                 f"Studio's answer can't be understood ({what}: {type(error).__name__})",
                 means=_UNCHANGED,
                 do="Try again; if it stays so, Studio has changed and Sitecam's edgeimpulse extra is too old",
             ) from error
-        if getattr(answer, "success", True) is not True:
-            raise StudioError(f"Studio refused ({what}): {self._said(answer.error)}", means=_UNCHANGED)  # type: ignore[attr-defined]
+        except Exception as error:
+            if type(error) is not Exception:  # the API package raises a plain one for a refusal with status 200
+                raise
+            raise self._refused(what, 200, str(error)) from error
         return answer
 
     def _refused(self, what: str, status: int, said: Any) -> StudioError:

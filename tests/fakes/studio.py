@@ -67,12 +67,15 @@ class FakeStudio:
     """A project that is asked over HTTP.
 
     Attributes:
-        faults: By the end of a path: a status, or "half", "rubbish", "hang up".
+        faults: By the end of a path: a status, or "half", "rubbish", "hang up", "refused" (with status 200), "cut"
+            (half, and no length told), "elsewhere" (a redirect).
         failing: Jobs of these kinds end badly: upload, profile, build, classify.
         endless: Jobs of these kinds never end.
         model: The .tflite it was given; settings, device likewise.
         samples: Test pictures by name: label and bytes.
         cancelled: Jobs that were.
+        picky: It refuses every test picture, with status 200.
+        no_pictures: Its model testing finds none.
         unknown: Requests that no route took: a test looks that there are none.
     """
 
@@ -85,6 +88,8 @@ class FakeStudio:
         self.samples: dict[str, tuple[str, bytes]] = {}
         self.built: list[str] = []
         self.cancelled: list[int] = []
+        self.picky = False
+        self.no_pictures = False
         self.unknown: list[str] = []
         self._jobs: list[tuple[str, Callable[[], None]]] = []
         studio = self
@@ -126,6 +131,15 @@ class FakeStudio:
         if request.headers.get("x-api-key") != KEY:
             self._send(request, 401, b'{"success": false, "error": "Invalid API key"}')
             return
+        if fault == "refused":
+            self._send(request, 200, json.dumps({"success": False, "error": f"not today, {KEY}"}).encode())
+            return
+        if fault == "elsewhere":
+            request.send_response(302)
+            request.send_header("Location", f"{self.url}/elsewhere")
+            request.send_header("Content-Length", "0")
+            request.end_headers()
+            return
         if fault == "rubbish":
             self._send(request, 200, b'{"success": true, "odd": [1')
             return
@@ -135,6 +149,12 @@ class FakeStudio:
             self._send(request, 404, b'{"success": false, "error": "no such route"}')
             return
         data = answer if isinstance(answer, bytes) else answer.json(by_alias=True).encode()
+        if fault == "cut":
+            request.send_response(200)
+            request.end_headers()
+            request.wfile.write(data[: len(data) // 2])
+            request.close_connection = True
+            return
         self._send(request, 200, data, half=fault == "half", binary=isinstance(answer, bytes))
 
     def _send(
@@ -154,8 +174,10 @@ class FakeStudio:
         if path == "/api/testing/files":
             ((name, data),) = _files(request, body)
             assert request.headers["x-disallow-duplicates"] == "1"
+            known = name in self.samples
             self.samples[name] = (request.headers["x-label"], data)
-            return b"{}"
+            told = {"success": not known and not self.picky, "error": "Duplicate" if known else "too dark"}
+            return json.dumps({"success": True, "files": [told if known or self.picky else {"success": True}]}).encode()
         base = f"/v1/api/{PROJECT}"
         match path.removeprefix(base) if path.startswith(base) else path:
             case "/v1/api/projects":
@@ -241,10 +263,10 @@ class FakeStudio:
     def _tested(self) -> Any:
         import edgeimpulse_api as api
 
-        right = len(self.samples) - 1
+        right, wrong = (0, 0) if self.no_pictures else (len(self.samples) - 1, 1)
         matrix = {label: {label: 1.0} for label in self.labels}
         accuracy = {
-            "totalSummary": {"good": right, "bad": 1},
+            "totalSummary": {"good": right, "bad": wrong},
             "summaryPerClass": {},
             "confusionMatrixValues": matrix,
             "allLabels": list(self.labels),

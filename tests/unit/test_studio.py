@@ -20,9 +20,11 @@ from appliance.errors import ConfigError, PartError, StudioError
 from appliance.models.manifest import MACHINES, Manifest, Part, impulse_role
 from appliance.models.shelf import Shelf
 from appliance.models.signing import load_public_key
+from appliance.probe import probe
 from appliance.staging import is_intact, stage
 from appliance.store.frames import FrameStore
 from appliance.store.importing import import_folders
+from appliance.store.locks import held
 from server import cli
 from server.config import ServerSettings, load
 from server.paths import ServerPaths
@@ -101,7 +103,7 @@ def test_a_profile_is_a_table_of_both_precisions(config: Path, studio: FakeStudi
 def test_it_is_uploaded_with_the_settings_that_the_tutorial_clicks(config: Path, studio: FakeStudio) -> None:
     assert run(config, "profile", "--device", "raspberry-pi-5", "--json") == 0
     assert studio.settings == {
-        "input": {"inputType": "image", "inputScaling": "0..255"},
+        "input": {"inputType": "image", "inputScaling": "0..255", "resizeMode": "fit-short"},
         "model": {"modelType": "classification", "labels": list(parts.LABELS)},
     }
 
@@ -172,6 +174,11 @@ FAULTS: dict[str, tuple[str, dict[str, int | str], str]] = {
     "half a download": ("publish", {"/deployment/download": "half"}, "broke off in the middle"),
     "half an answer": ("profile", {"/pretrained-model": "half"}, "broke off in the middle"),
     "rubbish": ("publish", {"/pretrained-model/save": "rubbish"}, "can't be understood"),
+    "refused with status 200": ("profile", {"/api/projects": "refused"}, "Studio refused with 200"),
+    "settings refused with status 200": ("publish", {"/pretrained-model/save": "refused"}, "not today, (the key)"),
+    "cut without a length": ("publish", {"/deployment/download": "cut"}, "didn't say how long"),
+    "sent elsewhere": ("profile", {"/api/projects": "elsewhere"}, "can't be reached"),
+    "pictures sent elsewhere": ("upload-test", {"/files": "elsewhere"}, "can't be reached"),
     "rubbish picture": ("upload-test", {"/classify/all/result": "rubbish"}, "can't be understood"),
 }
 
@@ -203,6 +210,68 @@ def test_a_job_that_fails_is_told_with_its_last_words(
     assert run(config, command) == 1
     assert f"failed: {kind}: out of luck" in capsys.readouterr().err
     assert tree_of(ServerPaths(settings.state_dir).models) == before
+
+
+def test_a_picture_that_is_refused_is_said_and_one_that_is_there_already_is_not(
+    config: Path, studio: FakeStudio, capsys: Output
+) -> None:
+    assert run(config, "upload-test") == 0
+    assert run(config, "upload-test") == 0
+    studio.picky = True
+    studio.samples.clear()
+    assert run(config, "upload-test") == 1
+    assert "too dark" in capsys.readouterr().err
+
+
+def test_a_test_of_no_pictures_is_no_result(config: Path, studio: FakeStudio, capsys: Output) -> None:
+    studio.no_pictures = True
+    assert run(config, "upload-test") == 1
+    assert "no pictures" in capsys.readouterr().err
+
+
+def test_a_night_that_publishes_meanwhile_is_not_undone(
+    config: Path, settings: ServerSettings, shelf: Shelf, monkeypatch: pytest.MonkeyPatch, capsys: Output
+) -> None:
+    build = Cloud.build
+
+    def slowly(cloud: Cloud, target: str) -> bytes:
+        made = publish(
+            ServerPaths(settings.state_dir),
+            shelf,
+            shelf.manifest(1),
+            parts.tiny_head(seed=9),
+            night="tonight",
+            metrics={},
+        )
+        shelf.activate(made.version)
+        return build(cloud, target)
+
+    monkeypatch.setattr(Cloud, "build", slowly)
+    assert run(config, "publish") == 1
+    assert "Version 2 runs meanwhile; this was built of version 1" in capsys.readouterr().err
+    assert (shelf.versions(), shelf.current) == ([1, 2], 2)
+
+
+def test_nothing_is_published_under_a_night(
+    config: Path, settings: ServerSettings, shelf: Shelf, capsys: Output
+) -> None:
+    following = ServerPaths(settings.state_dir).following
+    following.mkdir(parents=True, exist_ok=True)
+    with held(following):
+        assert run(config, "publish") == 1
+    assert "A night is under way" in capsys.readouterr().err
+    assert shelf.versions() == [1]
+
+
+def test_without_a_fleet_it_says_so(tmp_path: Path, capsys: Output) -> None:
+    path = write_server_settings(tmp_path / "sitecam-server.toml")
+    key = tmp_path / "key"
+    key.write_text(KEY)
+    key.chmod(0o600)
+    with path.open("a") as file:
+        file.write(f'\n[studio]\nkey_file = "{key}"\n')
+    assert run(path, "publish") == 1
+    assert "Run sitecam-server init" in capsys.readouterr().err
 
 
 def test_a_job_without_an_end_is_cancelled(studio: FakeStudio, settings: ServerSettings, tmp_path: Path) -> None:
@@ -290,6 +359,19 @@ def test_a_camera_runs_what_was_built_for_it_under_the_fleet_s_labels(
             tuple(impulse.classify(np.full((parts.SIDE, parts.SIDE, 3), (200, 40, 60), np.uint8)).scores)
             == parts.LABELS
         )
+
+
+def test_the_probe_takes_what_studio_calls_by_another_mode(
+    shelf: Shelf, settings: ServerSettings, tmp_path: Path
+) -> None:
+    shape = Shape(labels=parts.LABELS, width=parts.SIDE, height=parts.SIDE, mode="squash")
+    data = write_foreign(tmp_path / "theirs.eim", shape).read_bytes()
+    publish_built(ServerPaths(settings.state_dir), shelf, shelf.manifest(1), {platform.machine(): data})
+    camera = camera_of(shelf, settings, tmp_path / "camera")
+    manifest = sent_to(camera, shelf, platform.machine())
+    with start_impulse(stage(camera, manifest, threads=1), start_deadline_s=60, reply_deadline_s=60) as impulse:
+        assert impulse.info.input.resize_mode != manifest.input.resize_mode
+        probe(impulse, manifest, longest_ms=60_000)
 
 
 def test_a_camera_for_which_nothing_was_built_assembles_the_version_as_ever(
