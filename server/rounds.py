@@ -153,7 +153,7 @@ class Night:
         own = self._server_examples()
         running = Head.from_bytes(self._shelf.part(self._manifest.parts["head"]))
         before = score(running, own, self._manifest.labels)
-        if self._checkpoint:
+        if self._checkpoint.keys() - {ONLY_DEPLOY}:
             self._note("The server restarted; the night goes on where it stood")
         with self._timed("quorum"):
             quorum = max(self._rules.quorum, self._training.least)

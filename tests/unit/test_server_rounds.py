@@ -163,6 +163,7 @@ def test_a_night_that_only_deploys_trains_nobody_and_brings_those_behind_up_to_d
         "deployed",
         "Nothing was trained. Version 3 was taken to 1 of 1 cameras behind it",
     )
+    assert not any("restarted" in event for event in server.events)
     assert [camera.version for camera in server.cameras] == [3, 3]
     assert [camera.heard for camera in server.cameras] == [["status", "deploy", "close"], ["status", "close"]]
     assert server.hold().outcome == "published"  # and the next one builds on it
